@@ -1,0 +1,353 @@
+"""Embeddings: one vector a clip and layer, extracted once, kept as a Parquet table.
+
+Columns: `clip` (path relative to the corpus), `layer`, `vector` (fixed-size list of float32), and
+one a factor. Rows are ordered by layer, then as in the corpus; a row group never spans two layers,
+so one layer is read without touching the others.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from refine import paths
+from refine.audio import SAMPLE_RATE, AudioError, Waveform
+from refine.corpus import Corpus
+
+if TYPE_CHECKING:
+    from refine.encoders.pretrained import Encoder
+
+FORMAT = 1
+ROW_GROUP = 16_384  # rows; 50 MB of 768 float32
+MAX_BATCH = 64  # clips; beyond that a batch of words gains nothing
+Progress = Callable[[int, int], None]  # clips done, clips in all
+
+
+class EmbeddingsError(ValueError):
+    """An embedding table that cannot be made or read."""
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """An embedding table on disk, read layer by layer through a memory map."""
+
+    path: Path
+
+    @cached_property
+    def _file(self) -> pq.ParquetFile:
+        try:
+            return pq.ParquetFile(self.path, memory_map=True)
+        except (OSError, pa.ArrowInvalid) as error:
+            raise EmbeddingsError(
+                f"{self.path}: not a readable embedding table ({error}); extract it again"
+            ) from error
+
+    @cached_property
+    def metadata(self) -> dict[str, Any]:
+        """Encoder and corpus names and fingerprints, pooling, layers, clips left out and why."""
+        stored = (self._file.schema_arrow.metadata or {}).get(b"refine")
+        if stored is None:
+            raise EmbeddingsError(f"{self.path}: a Parquet file, but not written by refine embed")
+        return json.loads(stored)
+
+    @property
+    def layers(self) -> list[str]:
+        """Layer names in order: "0" (input of the first layer) …, "mean"."""
+        return self.metadata["layers"]
+
+    @property
+    def n(self) -> int:
+        """Clips in the table."""
+        return self._file.metadata.num_rows // len(self.layers)
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """`clip` and the factors, one row a clip, in the order of `vectors`."""
+        columns = [
+            name for name in self._file.schema_arrow.names if name not in {"layer", "vector"}
+        ]
+        groups = self._groups(self.layers[0])
+        return self._file.read_row_groups(groups, columns=columns).to_pandas()
+
+    def vectors(self, layer: str | int) -> np.ndarray:
+        """The vectors of one layer, shape (clips, dim), float32."""
+        groups = self._groups(str(layer))
+        column = self._file.read_row_groups(groups, columns=["vector"]).column("vector")
+        flat = pa.concat_arrays([chunk.flatten() for chunk in column.chunks])
+        return flat.to_numpy().reshape(self.n, -1)
+
+    def _groups(self, layer: str) -> list[int]:
+        if layer not in self.layers:
+            raise EmbeddingsError(
+                f"layer {layer}: not in the table; it has {', '.join(self.layers)}"
+            )
+        a_layer = self._file.metadata.num_row_groups // len(self.layers)
+        first = self.layers.index(layer) * a_layer
+        return list(range(first, first + a_layer))
+
+
+def open_embeddings(path: Path | str) -> Embeddings:
+    """Open a table written by `extract`. Raises `EmbeddingsError` when it is none."""
+    embeddings = Embeddings(Path(path))
+    _ = embeddings.metadata
+    return embeddings
+
+
+def find(
+    encoder_fingerprint: str,
+    corpus_fingerprint: str,
+    layer: str | int = "all",
+    pooling: str = "mean",
+) -> Path | None:
+    """The cached table of an encoder and a corpus, or None when it has not been extracted."""
+    path = cache_path(encoder_fingerprint, corpus_fingerprint, layer, pooling)
+    return path if path.exists() else None
+
+
+def cache_path(encoder: str, corpus: str, layer: str | int, pooling: str) -> Path:
+    """Where the table of these fingerprints is kept."""
+    return paths.cache() / "embeddings" / f"{encoder[:16]}-{corpus[:16]}-{layer}-{pooling}.parquet"
+
+
+def extract(
+    encoder: "Encoder",
+    corpus: Corpus,
+    *,
+    layer: str | int | None = "all",
+    pooling: str | None = None,
+    batch_seconds: float = 60.0,
+    out: Path | None = None,
+    progress: Progress | None = None,
+) -> Embeddings:
+    """Extract (or find in the cache) one vector a clip and layer.
+
+    Clips are sorted by length and batched up to `batch_seconds` of padded audio. An interrupted
+    extraction goes on where it stopped. A clip that cannot be encoded is left out and named in
+    `metadata["left_out"]`.
+
+    Args:
+        layer: an index, "mean" of all hidden states, or "all" (every one, and their mean).
+        pooling: "mean" or "stats"; None is the checkpoint's own.
+        out: write here instead of the cache.
+    Raises: `EmbeddingsError` when no clip can be encoded.
+    """
+    layer = encoder.layer if layer is None else layer
+    pooling = pooling or encoder.pooling
+    path = out or cache_path(encoder.fingerprint, corpus.fingerprint, layer, pooling)
+    if out is None and path.exists():
+        return open_embeddings(path)
+    layers = _layer_names(encoder, layer)
+    dim = encoder.dim * (2 if pooling == "stats" else 1)
+    scratch = _Scratch(
+        cache_path(encoder.fingerprint, corpus.fingerprint, layer, pooling).with_suffix(".partial"),
+        (len(layers), len(corpus.table), dim),
+    )
+    left_out = _fill(scratch, encoder, corpus, layer, pooling, batch_seconds, progress)
+    metadata = {
+        "format": FORMAT,
+        "encoder": encoder.name,
+        "encoder_fingerprint": encoder.fingerprint,
+        "corpus": corpus.name,
+        "corpus_fingerprint": corpus.fingerprint,
+        "pooling": pooling,
+        "layers": layers,
+        "dim": dim,
+        "precision": "bf16" if encoder.bf16 else "fp32",
+        "left_out": left_out,
+    }
+    _write(path, corpus, scratch, metadata)
+    scratch.remove()
+    return open_embeddings(path)
+
+
+def buckets(
+    durations: Sequence[float], batch_seconds: float, most: int = MAX_BATCH
+) -> list[np.ndarray]:
+    """Indices of clips of similar length, each batch at most `batch_seconds` padded; longest first.
+
+    The longest batch comes first, so that too large a batch fails at once and not at the end.
+    """
+    order = np.argsort(-np.asarray(durations), kind="stable")
+    batches: list[np.ndarray] = []
+    start = 0
+    while start < len(order):
+        longest = max(float(durations[order[start]]), 1e-3)
+        size = int(np.clip(batch_seconds // longest, 1, most))
+        batches.append(order[start : start + size])
+        start += size
+    return batches
+
+
+class _Scratch:
+    """Vectors on their way to the table: a memory-mapped array and which clips are done."""
+
+    def __init__(self, folder: Path, shape: tuple[int, int, int]):
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        vectors, done = folder / "vectors.npy", folder / "done.npy"
+        if vectors.exists() and np.load(vectors, mmap_mode="r").shape != shape:
+            vectors.unlink()
+        if not vectors.exists():
+            np.lib.format.open_memmap(vectors, "w+", np.float32, shape)
+            np.lib.format.open_memmap(done, "w+", np.bool_, (shape[1],))
+        self.vectors = np.lib.format.open_memmap(vectors, "r+")
+        self.done = np.lib.format.open_memmap(done, "r+")
+
+    def put(self, rows: np.ndarray, values: np.ndarray) -> None:
+        self.vectors[:, rows] = values
+        # vectors reach the disk before they count as done
+        self.vectors.flush()
+        self.done[rows] = True
+
+    def remove(self) -> None:
+        del self.vectors, self.done
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _fill(
+    scratch: _Scratch,
+    encoder: "Encoder",
+    corpus: Corpus,
+    layer: str | int,
+    pooling: str,
+    batch_seconds: float,
+    progress: Progress | None,
+) -> dict[str, str]:
+    import torch
+
+    from refine.encoders.collate import pad
+
+    left_out: dict[str, str] = {}
+    clips = corpus.table["clip"].tolist()
+    durations = corpus.table["duration_s"].to_numpy()
+    todo = [
+        rows[~scratch.done[rows]]
+        for rows in buckets(durations, batch_seconds)
+        if not scratch.done[rows].all()
+    ]
+    finished = int(scratch.done.sum())
+    encoder.eval()
+    for rows, waveforms in _prefetch(todo, lambda row: _decode(corpus, clips[row], encoder)):
+        good = {i: wave for i, wave in enumerate(waveforms) if not isinstance(wave, str)}
+        left_out |= {
+            clips[rows[i]]: reason for i, reason in enumerate(waveforms) if isinstance(reason, str)
+        }
+        if good:
+            with torch.inference_mode():
+                vectors = _embed(encoder, *pad(list(good.values())), layer, pooling)
+            scratch.put(rows[list(good)], vectors.cpu().numpy())
+        finished += len(rows)
+        if progress:
+            progress(finished, len(clips))
+    if not scratch.done.any():
+        first = next(iter(left_out.items()), ("corpus", "it has no clip"))
+        raise EmbeddingsError(f"no clip could be encoded; the first: {first[0]}: {first[1]}")
+    return left_out
+
+
+def _embed(encoder: "Encoder", waveforms: Any, lengths: Any, layer: str | int, pooling: str) -> Any:
+    """Shape (layers, batch, dim), the mean of all hidden states last when all are asked for."""
+    import torch
+
+    from refine.encoders.pooling import POOLINGS
+    from refine.encoders.pretrained import select_layer
+
+    hidden = encoder.encode(waveforms, lengths)
+    pool = POOLINGS[pooling]
+    pooled = pool(select_layer(hidden.states, layer), hidden.lengths)
+    if layer != "all":
+        return pooled[None]
+    # the mean over layers and the mean over time commute; a deviation does not
+    mean = pooled.mean(0) if pooling == "mean" else pool(hidden.states.mean(0), hidden.lengths)
+    return torch.cat([pooled, mean[None]])
+
+
+def _decode(corpus: Corpus, clip: str, encoder: "Encoder") -> Waveform | str:
+    """The waveform, or why it is left out."""
+    try:
+        waveform = corpus.waveform(clip)
+    except AudioError as error:
+        return str(error)
+    if len(waveform) < encoder.min_samples:
+        return (
+            f"{len(waveform) / SAMPLE_RATE:.3f} s is shorter than one frame of {encoder.name} "
+            f"({encoder.min_samples / SAMPLE_RATE:.3f} s)"
+        )
+    return waveform
+
+
+def _prefetch(
+    batches: list[np.ndarray], decode: Callable[[int], Waveform | str]
+) -> Iterator[tuple[np.ndarray, list[Waveform | str]]]:
+    """Decode the next batch in a thread while the current one is encoded."""
+    with ThreadPoolExecutor(max_workers=2) as pool:
+
+        def submit(number: int) -> list[Future]:
+            return [
+                pool.submit(decode, row) for batch in batches[number : number + 1] for row in batch
+            ]
+
+        coming = submit(0)
+        for number, rows in enumerate(batches):
+            current, coming = coming, submit(number + 1)
+            yield rows, [future.result() for future in current]
+
+
+def _layer_names(encoder: "Encoder", layer: str | int) -> list[str]:
+    if layer == "all":
+        return [*map(str, range(encoder.n_layers)), "mean"]
+    return [str(layer)]
+
+
+def _write(path: Path, corpus: Corpus, scratch: _Scratch, metadata: dict[str, Any]) -> None:
+    rows = np.flatnonzero(scratch.done)
+    factors = corpus.table.iloc[rows][["clip", *corpus.factors]].reset_index(drop=True)
+    dim = metadata["dim"]
+    schema = pa.schema(
+        [
+            ("clip", pa.string()),
+            ("layer", pa.string()),
+            ("vector", pa.list_(pa.float32(), dim)),
+            *[(name, pa.string()) for name in corpus.factors],
+        ],
+        metadata={"refine": json.dumps(metadata)},
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    try:
+        # vectors do not compress; a plain page can be read through the memory map
+        with pq.ParquetWriter(
+            temporary, schema, compression="NONE", use_dictionary=False, write_statistics=False
+        ) as writer:
+            for index, layer in enumerate(metadata["layers"]):
+                for start in range(0, len(rows), ROW_GROUP):
+                    part = slice(start, start + ROW_GROUP)
+                    vectors = np.ascontiguousarray(scratch.vectors[index, rows[part]])
+                    writer.write_table(_rows(factors.iloc[part], layer, vectors, schema))
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise EmbeddingsError(
+            f"{path}: the table could not be written ({error.strerror or error}); free some space "
+            "and run it again, what was computed is kept"
+        ) from error
+
+
+def _rows(factors: pd.DataFrame, layer: str, vectors: np.ndarray, schema: pa.Schema) -> pa.Table:
+    column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
+    values: dict[str, Any] = {
+        name: pa.array(factors[name].astype(object).fillna("").astype(str), pa.string())
+        for name in factors.columns
+    }
+    values |= {"layer": pa.array([layer] * len(factors), pa.string()), "vector": column}
+    return pa.table([values[name] for name in schema.names], schema=schema)
