@@ -4,6 +4,8 @@ Everything in `refine` sees 16 kHz mono float32 in [-1, 1]; only this module kno
 """
 
 import hashlib
+import math
+import stat
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -43,7 +45,7 @@ class ClipInfo:
 
     sample_rate: int  # Hz
     channels: int
-    duration_s: float
+    duration_s: float  # infinite where the header of a stream does not tell
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,9 @@ def info(path: Source) -> ClipInfo:
         header = soundfile.info(path)
     except (soundfile.LibsndfileError, OSError, TypeError) as error:
         raise _unreadable(path, error) from error
-    return ClipInfo(header.samplerate, header.channels, header.frames / header.samplerate)
+    known = header.frames < UNKNOWN_FRAMES
+    duration_s = header.frames / header.samplerate if known else math.inf
+    return ClipInfo(header.samplerate, header.channels, duration_s)
 
 
 def load(path: Source) -> Waveform:
@@ -101,8 +105,7 @@ def inspect(path: Source) -> Inspection:
 
 def resample(waveform: Waveform, rate: int) -> Waveform:
     """Band-limited resampling to 16 kHz. `rate` in Hz; shape (n,) in, (m,) out."""
-    if not RATES[0] <= rate <= RATES[1]:
-        raise AudioError(f"a sample rate of {rate} Hz is not audio; expected {RATES[0]}-{RATES[1]}")
+    _check_rate(rate)
     if rate == SAMPLE_RATE or waveform.size == 0:
         return np.ascontiguousarray(waveform, dtype=np.float32)
     import torch
@@ -159,6 +162,9 @@ def _read_mono(path: Source) -> tuple[Waveform, int]:
     try:
         with soundfile.SoundFile(path) as file:
             rate = file.samplerate
+            _check_rate(rate, _name(path))
+            # soundfile seeks after each read, which fails in a stream of unknown length
+            file.seekable = lambda: False
             limit = rate * (MAX_SAMPLES // SAMPLE_RATE)
             if limit < file.frames < UNKNOWN_FRAMES:
                 raise AudioError(_too_long(file.frames / rate), _name(path))
@@ -179,14 +185,26 @@ def _check_file(path: Source) -> None:
         path.seek(0)
         return
     file = Path(path)
-    if not file.exists():
-        raise AudioError("file not found; check its name and folder", file.name)
-    if file.is_dir():
+    try:
+        found = file.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise AudioError("file not found; check its name and folder", file.name) from None
+    except (OSError, ValueError) as error:  # no permission, a name no disk can hold
+        reason = getattr(error, "strerror", None) or error
+        raise AudioError(f"cannot be read ({reason}); check its name", file.name) from None
+    if stat.S_ISDIR(found.st_mode):
         raise AudioError("this is a folder, not a recording; rename or remove it", file.name)
-    if not file.is_file():
+    if not stat.S_ISREG(found.st_mode):
         raise AudioError("this is no regular file; remove it", file.name)
-    if file.stat().st_size == 0:
+    if found.st_size == 0:
         raise AudioError("the file is empty (0 bytes); record or export it again", file.name)
+
+
+def _check_rate(rate: int, name: str = "") -> None:
+    if not RATES[0] <= rate <= RATES[1]:
+        raise AudioError(
+            f"a sample rate of {rate} Hz is not audio; expected {RATES[0]} to {RATES[1]} Hz", name
+        )
 
 
 def _too_long(duration_s: float) -> str:

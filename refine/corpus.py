@@ -1,7 +1,7 @@
 """Corpora: clips and what is known of them, split so that no voice is on both sides.
 
     corpus = open_corpus("../shared/data/arabic_commands")
-    corpus.factors, corpus.counts("content"), corpus.waveform(corpus.table.clip[0])
+    corpus.factors, corpus.counts("content"), corpus.waveform(corpus.table["clip"][0])
 
 Every clip is decoded once when a corpus is opened; the bad ones are in `problems`, each with its
 reason, and the others go on.
@@ -142,19 +142,26 @@ def open_corpus(
     is called while clips are decoded for the first time.
     Raises: `CorpusError` when there is no usable clip at all or the list of clips is wrong.
     """
-    if source == "demo":
-        from refine.demo import demo_corpus
-
-        return demo_corpus()
-    if source == "samples":
-        source = paths.ASSETS / "clips"
-    root = _folder(source)
-    name = f"uploads {root.name[:6]}" if root.parent == paths.cache() / "uploads" else root.name
+    shipped = source if isinstance(source, str) and source in ("demo", "samples") else ""
+    root = _shipped(shipped, progress) if shipped else _folder(source)
+    uploaded = root.parent == paths.cache() / "uploads"
+    name = shipped or (f"uploads {root.name[:6]}" if uploaded else root.name)
     try:
         listing = read(root)
     except OSError as error:
         raise CorpusError(f"{root}: cannot be read ({error.strerror}); check it") from error
     return _build(name, root, listing, seed, progress)
+
+
+def _shipped(name: str, progress: Progress | None) -> Path:
+    if name == "samples":
+        return _folder(paths.ASSETS / "clips")
+    from refine.demo import demo_corpus  # speaks the corpus on first use
+
+    try:
+        return demo_corpus(progress=progress).resolve()
+    except ValueError as error:
+        raise CorpusError(str(error)) from error
 
 
 def _folder(source: Path | str | Sequence[BinaryIO]) -> Path:
@@ -187,7 +194,7 @@ def _build(name: str, root: Path, listing: Listing, seed: int, progress: Progres
             contents[row["clip"]] = found.content
     if not rows:
         dropped = [p for p in problems if p.dropped]
-        first = "; ".join(f"{p.clip}: {p.reason}" for p in dropped[:3])
+        first = " ".join("; ".join(f"{p.clip}: {p.reason}" for p in dropped[:3]).split())
         raise CorpusError(f"{name}: none of its {len(dropped)} clips can be used. {first}")
     table = pd.DataFrame(rows, columns=[*COLUMNS, *listing.factors])
     table[listing.factors] = table[listing.factors].fillna("")

@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import json
 import os
+import stat
 import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -77,10 +78,10 @@ def _inspect(path: Path) -> Scanned:
 def _stamp(path: Path) -> list[int] | None:
     """Size and modification time, None for what is no regular file."""
     try:
-        stat = path.stat()
+        found = path.stat()
     except (OSError, ValueError):
         return None
-    return [stat.st_size, stat.st_mtime_ns] if path.is_file() else None
+    return [found.st_size, found.st_mtime_ns] if stat.S_ISREG(found.st_mode) else None
 
 
 def _store(root: Path) -> Path:

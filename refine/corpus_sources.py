@@ -116,7 +116,7 @@ def _read_manifest(manifest: Path, root: Path, listing: Listing) -> None:
         for i, name in names.items():
             value = values[i].strip() if i < len(values) else ""
             row[name] = "" if value in ("nan", "NaN") else value
-        raw = row["clip"]
+        raw = row["clip"].replace("\0", "?")  # no disk holds such a name, no page shows it
         clip = _relative(raw, root, folder)
         if clip is None:
             reason = f"row {number} of {where}: "
@@ -157,7 +157,7 @@ def _column_names(header: list[str], where: str, clips: bool) -> dict[int, str]:
 def _relative(raw: str, root: Path, folder: str) -> str | None:
     """A path as written → posix path below the root, or None when it leaves the corpus."""
     text = raw.replace("\\", "/")
-    if not text or "\0" in text:
+    if not text:
         return None
     if PureWindowsPath(text).is_absolute() or text.startswith("/"):
         prefix = root.as_posix().rstrip("/") + "/"
@@ -253,8 +253,9 @@ def _read_tree(root: Path) -> Listing:
         found = f"; found {foreign} recordings in other formats, convert them" if foreign else ""
         raise CorpusError(f"{root}: no wav, flac, ogg or mp3 and no clips.csv in it{found}")
     folders = [row["clip"].split("/")[:-1] for row in rows]
-    if all(parts and parts[0].lower() in SPLIT_NAMES for parts in folders):
-        folders = [parts[1:] for parts in folders]
+    level = _split_level(folders)
+    if level is not None:  # the folders below those of the splits are the labels
+        folders = [parts[level + 1 :] for parts in folders]
     depth = max(map(len, folders))
     factors = ["label", *(f"label_{level}" for level in range(2, depth + 1))][:depth]
     for row, parts in zip(rows, folders, strict=True):
@@ -313,10 +314,22 @@ def _all_numbers(values: Iterable[str]) -> bool:
 
 def _splits_from_folders(rows: list[dict[str, str]]) -> None:
     """train/…, test/… folders are the splits when every clip lies in one."""
-    splits = [SPLIT_NAMES.get(row["clip"].split("/")[0].lower()) for row in rows]
-    if all(splits):
-        for row, split in zip(rows, splits, strict=True):
-            row["split"] = split or ""
+    folders = [row["clip"].split("/")[:-1] for row in rows]
+    level = _split_level(folders)
+    if level is not None:
+        for row, parts in zip(rows, folders, strict=True):
+            row["split"] = SPLIT_NAMES[parts[level].lower()]
+
+
+def _split_level(folders: list[list[str]]) -> int | None:
+    """How deep the folders of the splits are: 0, or 1 below one folder around everything."""
+    for level in (0, 1):
+        names = {parts[level].lower() if len(parts) > level else "" for parts in folders}
+        if names and names <= set(SPLIT_NAMES):
+            return level
+        if len(names) > 1:
+            return None
+    return None
 
 
 def store_uploads(files: Sequence[BinaryIO]) -> Path:
@@ -346,7 +359,7 @@ def store_uploads(files: Sequence[BinaryIO]) -> Path:
             staging.replace(folder)
     except OSError as error:
         raise CorpusError(
-            f"the uploads cannot be stored in {base} ({error.strerror}); free some space there"
+            f"the uploads cannot be stored in {base} ({error.strerror}); check the disk"
         ) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)

@@ -22,8 +22,6 @@ install_import_hook(
     ["refine.losses", "refine.metrics", "refine.encoders", "refine.training"], "beartype.beartype"
 )
 
-FAMILIES = ("wav2vec2-group", "wav2vec2-layer", "hubert", "wavlm", "data2vec-audio")
-
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:

@@ -1,6 +1,7 @@
 """Recordings made on the spot: voices of harmonics whose speaker and content are known."""
 
 import csv
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -63,3 +64,40 @@ def write_csv(path: Path, rows: list, delimiter: str = ",", encoding: str = "utf
     with path.open("w", newline="", encoding=encoding) as stream:
         csv.writer(stream, delimiter=delimiter).writerows(rows)
     return path
+
+
+def sparse_wav(path: Path, seconds: float, channels: int = 1) -> Path:
+    """A valid 16-bit wav of any length that takes no room on the disk."""
+    size = int(seconds * RATE) * 2 * channels
+    layout = (16, 1, channels, RATE, RATE * 2 * channels, 2 * channels, 16)
+    header = b"RIFF" + struct.pack("<I", 36 + size) + b"WAVEfmt " + struct.pack("<IHHIIHH", *layout)
+    with path.open("wb") as stream:
+        stream.write(header + b"data" + struct.pack("<I", size))
+        stream.truncate(44 + size)
+    return path
+
+
+def clips(folder: Path, *names: str) -> Path:
+    """Tones of those names, each 10 ms longer than the one before, from 0.2 s."""
+    for number, name in enumerate(names):
+        write(folder / name, tone(0.2 + 0.01 * number, 200 + 50 * number))
+    return folder
+
+
+def manifest(
+    folder: Path, header: tuple, *rows: tuple, name: str = "clips.csv", **options: str
+) -> Path:
+    """A corpus of one clip a row; the first column names it."""
+    clips(folder, *(row[0] for row in rows))
+    write_csv(folder / name, [header, *rows], **options)
+    return folder
+
+
+def dropped(corpus) -> dict[str, str]:
+    """The clips a corpus left out, with the reasons."""
+    return {problem.clip: problem.reason for problem in corpus.problems if problem.dropped}
+
+
+def notes(corpus) -> list[str]:
+    """What a corpus says about itself as a whole."""
+    return [problem.reason for problem in corpus.problems if not problem.clip]
