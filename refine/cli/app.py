@@ -1,0 +1,42 @@
+"""`refine app`: the dashboard."""
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
+
+from refine import paths
+
+Flag = tyro.conf.FlagCreatePairsOff[bool]
+
+
+class AppError(ValueError):
+    """The dashboard cannot be started."""
+
+
+@dataclass(frozen=True)
+class App:
+    """Serve the dashboard on http://localhost:8501."""
+
+    port: int = 8501
+    """The port to serve on."""
+    no_browser: Annotated[Flag, tyro.conf.arg(name="no-browser")] = False
+    """Do not open a browser window."""
+
+    def run(self) -> int:
+        """Become the server. Returns its exit code where the system has no exec."""
+        page = paths.ROOT / "app.py"
+        if not page.is_file():
+            raise AppError(f"{page}: not found; run `refine app` from a clone of the repository")
+        command = [sys.executable, "-m", "streamlit", "run", str(page)]
+        command += ["--server.port", str(self.port)]
+        if self.no_browser:
+            command += ["--server.headless", "true"]
+        os.chdir(paths.ROOT)  # where .streamlit/config.toml is
+        sys.stdout.flush()
+        if os.name != "nt":
+            os.execv(command[0], command)
+        return subprocess.call(command)
