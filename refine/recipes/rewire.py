@@ -1,0 +1,381 @@
+"""Rewire an encoder's space without labels (Yang, Zhao, Haffari, Shareghi 2022, arXiv 2210.13030).
+
+    python -m refine train rewire --encoder mini --corpus ../shared/data/fsdd --preset mini
+
+A short contrastive training pulls every utterance to a copy of itself (a part masked, or the same
+words spoken by one monotone synthetic voice) and pushes it away from the other utterances of its
+batch; the space becomes more isotropic.
+"""
+
+import math
+import time
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from refine import options
+from refine.options import OptionError, Range
+from refine.recipes import Preset
+
+if TYPE_CHECKING:
+    from refine.corpus import Corpus
+    from refine.encoders import Encoder
+    from refine.losses.info_nce import InfoNCE
+    from refine.monitor import HeldOut
+    from refine.pairs import Pairs, PairSource
+    from refine.runs import Run
+    from refine.training import Outcome, Settings
+
+
+@dataclass(frozen=True)
+class Rewire:
+    """Options of `rewire`. The defaults are the paper's, for an encoder of 300 M parameters."""
+
+    positives: Literal["twin", "neutral", "mixed"] = "twin"
+    """What an utterance is pulled to. twin: a copy with one block of its samples set to 0, needs
+    nothing but audio. neutral: its words spoken by one monotone synthetic voice, so that voice and
+    mood count less; needs a text for every clip. mixed: a coin flip for each utterance; clips
+    without text get a twin."""
+
+    text_factor: str = "text"
+    """Column that holds the words of a clip for neutral copies. A column of names such as content
+    will do; underscores are read as spaces."""
+
+    steps: Annotated[int, Range(1, 1_000_000)] = 1665
+    """Optimiser steps. 1665 is one pass over the paper's data with twins (three passes for mixed,
+    seven for neutral). The loss is near 0 soon; more steps then change little."""
+
+    batch_size: Annotated[int, Range(2, 4096)] = 4
+    """Pairs in a step. Every other pair of the batch is pushed away, so more pairs spread the space
+    more evenly; memory grows with it."""
+
+    learning_rate: Annotated[float, Range(1e-8, 1.0)] = 1e-6
+    """Step size of AdamW. The paper's code lets gradients pile up over the whole run, here they are
+    zeroed, so up to 5e-6 is its equal. A small encoder stands 1e-4 or so; too much forgets words
+    and voices."""
+
+    weight_decay: Annotated[float, Range(0.0, 1.0)] = 0.01
+    """Decay of the weights towards 0 in AdamW, times the learning rate."""
+
+    schedule: Literal["constant", "cosine", "linear"] = "constant"
+    """How the learning rate goes on after the warm-up: stays, or falls to 0 along half a cosine or
+    a line."""
+
+    warmup_steps: Annotated[int, Range(0, 100_000)] = 0
+    """Steps over which the learning rate rises from 0. The paper has none; a few steadies large
+    learning rates."""
+
+    clip_norm: Annotated[float, Range(0.0, 1e6)] = 0.0
+    """Longest gradient, over all weights together; longer ones are shortened to it. 0: never, as in
+    the paper."""
+
+    temperature: Annotated[float, Range(0.001, 10.0)] = 0.04
+    """Sharpness of the loss. Low: only the most similar other utterance counts. High: all count
+    alike."""
+
+    layers: str = "mean"
+    """Hidden states that make the utterance vector: mean, the plain average of all of them, or the
+    number of one (0 is the input of the first layer)."""
+
+    pooling: Literal["mean", "stats"] = "mean"
+    """How frames become one vector: their mean, or their mean and standard deviation."""
+
+    mask_share: Annotated[float, Range(0.01, 0.9)] = 0.2
+    """Share of the samples that a twin has set to 0, as one block."""
+
+    max_seconds: Annotated[float, Range(0.5, 60.0)] = 11.25
+    """Longer clips are cut to so many seconds, at a new random place each time; a neutral copy is
+    cut at the same relative place. (The paper leaves longer clips out.)"""
+
+    train: Literal["all", "transformer"] = "all"
+    """Weights that are trained: all of them, or all but the convolutions at the input, which is
+    faster and keeps what the encoder hears."""
+
+    dropout: Literal["checkpoint", "off"] = "checkpoint"
+    """The dropout the encoder was published with stays on while training, as in the paper, or is
+    switched off. Masking inside the encoder and layer dropping are always off."""
+
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Number format of the network. auto: bfloat16 where the hardware multiplies it, which halves
+    the time; weights and loss stay float32."""
+
+    checkpoint_every: Annotated[int, Range(1, 100_000)] = 100
+    """Steps between checkpoints. A stopped, killed or crashed run goes on from the last one."""
+
+    probe_every: Annotated[int, Range(0, 100_000)] = 50
+    """Steps between looks at the isotropy of held-out clips. 0: never."""
+
+    probe_clips: Annotated[int, Range(2, 2000)] = 200
+    """Held-out clips looked at (dev, else test), drawn once with the seed."""
+
+    seed: Annotated[int, Range(0, 2**31 - 1)] = 0
+    """Everything random follows from it: the same seed repeats a run."""
+
+    def __post_init__(self) -> None:
+        options.check(self)
+        if self.layers != "mean" and not self.layers.isdecimal():
+            raise OptionError(
+                "layers", f"got {self.layers!r}; expected mean or the number of a hidden state"
+            )
+
+    @property
+    def layer(self) -> int | Literal["mean"]:
+        """`layers` as an encoder takes it."""
+        return "mean" if self.layers == "mean" else int(self.layers)
+
+
+PRESETS: dict[str, Preset] = {
+    "paper": Preset(
+        Rewire(),
+        "the paper's own settings, for encoders of about 300 M parameters; "
+        "gradients are zeroed at every step, which its code forgot",
+    ),
+    "mini": Preset(
+        Rewire(
+            steps=120,
+            batch_size=32,
+            learning_rate=1e-4,
+            schedule="cosine",
+            warmup_steps=10,
+            clip_norm=1.0,
+            max_seconds=4.0,
+            checkpoint_every=40,
+            probe_every=20,
+        ),
+        "for an encoder of a few million parameters",
+    ),
+}
+
+
+def train(
+    config: Rewire,
+    encoder_name: str | Path,
+    corpus_source: Any,
+    run: "Run",
+    resume: bool = False,
+) -> "Outcome":
+    """Rewire an encoder on the train clips of a corpus; the result is `run`/checkpoints/final.
+
+    Returns: "finished", or "stopped" where someone asked for it.
+    Raises: `ValueError` with one sentence for input that cannot be trained on.
+    """
+    from refine import encoders, training
+    from refine.corpus import open_corpus
+
+    tell = _Teller(run)
+    try:
+        corpus = open_corpus(corpus_source, progress=lambda *n: tell("opening the corpus", *n))
+        tell("loading the encoder")
+        precision = training.resolve_precision(config.precision)
+        encoder = encoders.load(encoder_name, precision=precision)
+        source = _pairs(config, encoder, corpus, tell)
+        held_out = _held_out(config, encoder, corpus, tell)
+    except _Stopped:
+        return "stopped"
+    refinement = _refinement(config, encoder, corpus)
+
+    def probe(step: int) -> dict[str, float]:
+        due = config.probe_every and (step % config.probe_every == 0 or step == config.steps)
+        return held_out.measure() if due and held_out else {}
+
+    tell("training")
+    return training.fit(
+        _Objective(config, encoder, source),
+        _settings(config),
+        run,
+        resume=resume,
+        probe=probe,
+        on_checkpoint=lambda folder, step: encoder.save(folder, {**refinement, "step": step}),
+    )
+
+
+def estimate(config: Rewire, encoder_name: str | Path, corpus_source: Any) -> dict[str, Any]:
+    """Time and memory of a training, from a few real steps; nothing is kept.
+
+    Neutral copies are stood in for by twins, which cost about the same; speaking them is estimated.
+    Returns: what `training.measure` returns, and `synthesis_minutes` (a part of `minutes`).
+    """
+    from refine import encoders, neutral, training
+    from refine.corpus import open_corpus
+
+    corpus = open_corpus(corpus_source)
+    encoder = encoders.load(encoder_name, precision=training.resolve_precision(config.precision))
+    source = _pairs(replace(config, positives="twin"), encoder, corpus, None)
+    synthesis_s = 0.0
+    if config.positives != "twin":
+        texts = _texts(config, source.corpus, None)
+        seconds = dict(zip(texts, source.corpus.table["duration_s"], strict=True))
+        synthesis_s = sum(seconds[text] for text in seconds if text) / neutral.SPEED
+    found = training.measure(_Objective(config, encoder, source), _settings(config))
+    minutes = found["minutes"] + synthesis_s / 60
+    return {**found, "minutes": minutes, "synthesis_minutes": synthesis_s / 60}
+
+
+class _Objective:
+    """What the loop trains: the encoder, on pairs, with the paper's loss."""
+
+    def __init__(self, config: Rewire, encoder: "Encoder", source: "PairSource"):
+        self.config, self.module, self.source = config, encoder, source
+        # in training mode dropout works; masking and layer dropping were switched off by `load`
+        encoder.train(config.dropout == "checkpoint")
+        if config.train == "transformer":
+            encoder.model.feature_extractor._freeze_parameters()
+
+    def batch(self, step: int) -> "Pairs":
+        return self.source.batch(step, self.config.batch_size)
+
+    def loss(self, batch: "Pairs") -> "InfoNCE":
+        from refine.losses.info_nce import info_nce
+
+        config = self.config
+        vectors = self.module.embed(
+            batch.waveforms, batch.lengths, config.layer, config.pooling
+        )  # (2 batch, dim)
+        utterances, positives = vectors.chunk(2)
+        return info_nce(utterances, positives, config.temperature)
+
+    def after_step(self, step: int) -> None:
+        pass
+
+
+class _Stopped(Exception):
+    """A stop was asked for before the first step."""
+
+
+class _Teller:
+    """Says in the run's status what is being prepared, and heeds a stop meanwhile."""
+
+    def __init__(self, run: "Run"):
+        self.run, self.said = run, -math.inf
+
+    def __call__(self, what: str, done: int | None = None, total: int | None = None) -> None:
+        if self.run.stop_requested:
+            raise _Stopped
+        if done is None or time.monotonic() - self.said > 1:
+            self.said = time.monotonic()
+            self.run.write_status(message=what if done is None else f"{what}, {done} of {total}")
+
+    def note(self, text: str) -> None:
+        """A line in the log."""
+        self.run.write_log(text)
+
+
+def _pairs(
+    config: Rewire, encoder: "Encoder", corpus: "Corpus", tell: _Teller | None
+) -> "PairSource":
+    """The training pairs. Refuses, with one sentence each, what cannot be trained on."""
+    from refine.training import TrainingError
+
+    if config.layer != "mean" and config.layer >= encoder.n_layers:
+        raise OptionError(
+            "layers", f"got {config.layers}; expected mean or 0 to {encoder.n_layers - 1}"
+        )
+    train = corpus.subset("train")
+    if len(train.table) < 2:
+        raise TrainingError(
+            f"{corpus.name}: one clip in the train split; at least 2 are needed, add recordings"
+        )
+    _refuse_short(encoder, train)
+    if tell and len(train.table) < config.batch_size:
+        tell.note(f"{len(train.table)} train clips are fewer than batch_size: every step has all")
+    source = _source(config, train, tell)
+    if source.distinct < 2:
+        raise TrainingError(
+            f"{corpus.name}: all train clips have the same text, so there is nothing to push "
+            "away from; use positives twin"
+        )
+    return source
+
+
+def _source(config: Rewire, clips: "Corpus", tell: _Teller | None) -> "PairSource":
+    from refine import neutral
+    from refine.pairs import PairSource
+
+    copies: list[Path | None] = [None] * len(clips.table)
+    if config.positives != "twin":
+        copies = neutral.make(clips, _texts(config, clips, tell), tell)
+    return PairSource(
+        clips,
+        copies,
+        twin_share=0.5 if config.positives == "mixed" else 0.0,
+        mask_share=config.mask_share,
+        max_seconds=config.max_seconds,
+        seed=config.seed,
+    )
+
+
+def _texts(config: Rewire, clips: "Corpus", tell: _Teller | None) -> list[str]:
+    from refine import neutral
+    from refine.training import TrainingError
+
+    texts = neutral.texts(clips, config.text_factor)
+    missing = texts.count("")
+    if missing == len(texts) or (missing and config.positives == "neutral"):
+        raise TrainingError(
+            f"{clips.name}: {missing} of {len(texts)} clips have no text in {config.text_factor}; "
+            "name another column in text_factor, or use positives twin, which needs no text"
+        )
+    if missing and tell:
+        tell.note(f"{missing} of {len(texts)} clips have no text and are pulled to twins only")
+    return texts
+
+
+def _refuse_short(encoder: "Encoder", clips: "Corpus") -> None:
+    from refine.audio import SAMPLE_RATE
+    from refine.training import TrainingError
+
+    table = clips.table
+    short = table[table["duration_s"] * SAMPLE_RATE < encoder.min_samples]
+    if len(short):
+        raise TrainingError(
+            f"{short['clip'].iloc[0]}: {short['duration_s'].iloc[0]:.3f} s is shorter than one "
+            f"frame of {encoder.name} ({encoder.min_samples / SAMPLE_RATE:.3f} s); leave out the "
+            f"{len(short)} clips that are"
+        )
+
+
+def _held_out(
+    config: Rewire, encoder: "Encoder", corpus: "Corpus", tell: _Teller
+) -> "HeldOut | None":
+    """Clips of dev, else test, drawn with the seed; None, with a note, where there are too few."""
+    from refine.monitor import HeldOut
+
+    split = next((s for s in ("dev", "test") if (corpus.table["split"] == s).sum() >= 2), None)
+    if config.probe_every == 0 or split is None:
+        if split is None:
+            tell.note("no clips in dev or test: isotropy is not followed while training")
+        return None
+    clips = corpus.subset(split)
+    chosen = clips.table["clip"].sample(
+        min(config.probe_clips, len(clips.table)), random_state=config.seed
+    )
+    clips = clips.subset(clips=chosen.tolist())
+    _refuse_short(encoder, clips)
+    try:
+        source = _source(config, clips, tell)
+    except ValueError as error:  # a held-out clip without text must not stop a training
+        tell.note(f"held-out pairs are twins ({error})")
+        source = _source(replace(config, positives="twin"), clips, tell)
+    return HeldOut(encoder, source, config.layer, config.pooling)
+
+
+def _settings(config: Rewire) -> "Settings":
+    from refine.training import Settings
+
+    return Settings(**{field.name: getattr(config, field.name) for field in fields(Settings)})
+
+
+def _refinement(config: Rewire, encoder: "Encoder", corpus: "Corpus") -> dict[str, Any]:
+    """refine.json of the refined encoder, but for the step."""
+    return {
+        "recipe": "rewire",
+        "options": options.to_dict(config),
+        "base": {"name": str(encoder.name), "fingerprint": encoder.fingerprint},
+        "layer": config.layer,
+        "pooling": config.pooling,
+        "provenance": {
+            "corpus": {"name": corpus.name, "fingerprint": corpus.fingerprint},
+            "steps": config.steps,
+            "seed": config.seed,
+        },
+    }
