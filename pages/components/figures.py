@@ -1,0 +1,266 @@
+"""Charts with one look. They are given numbers and draw them; nothing is computed here."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+import streamlit as st
+from plotly.subplots import make_subplots
+
+from pages.components import theme
+
+CONFIG = {
+    "displaylogo": False,
+    "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d"],
+    "toImageButtonOptions": {"format": "svg", "filename": "refine"},
+}
+
+
+def show(figure: go.Figure, key: str, alt: str, **selection: Any) -> Any:
+    """Draw a figure at the width of its column."""
+    return st.plotly_chart(figure, key=key, config=CONFIG, alt=alt, **selection)
+
+
+def style(figure: go.Figure, height: int, x: str = "", y: str = "", **layout: Any) -> go.Figure:
+    """The shared look: no box, thin grid, axis titles that say the unit, legend above."""
+    figure.update_layout(
+        height=height,
+        margin={"l": 8, "r": 14, "t": 30, "b": 8},
+        font={"size": 14},
+        hoverlabel={"font": {"size": 14}, "align": "left"},
+        legend={"orientation": "h", "x": 0, "y": 1.01, "yanchor": "bottom", "title": None},
+        uirevision="refine",
+        **layout,
+    )
+    figure.update_xaxes(title={"text": x, "standoff": 12}, automargin=True, zeroline=False)
+    figure.update_yaxes(title={"text": y, "standoff": 12}, automargin=True, zeroline=False)
+    return figure
+
+
+def sound(
+    outline: tuple[np.ndarray, np.ndarray, np.ndarray],
+    mel: tuple[np.ndarray, np.ndarray, np.ndarray],
+    height: int = 300,
+) -> go.Figure:
+    """Waveform above its log-mel spectrogram, on one time axis."""
+    times, lows, highs = outline
+    decibel, frames, centres = mel
+    figure = make_subplots(
+        rows=2, cols=1, shared_xaxes=True, row_heights=[0.28, 0.72], vertical_spacing=0.03
+    )
+    figure.add_scatter(
+        x=np.concatenate([times, times[::-1]]),
+        y=np.concatenate([highs, lows[::-1]]),
+        fill="toself",
+        fillcolor=theme.after(),
+        line={"width": 0.6, "color": theme.after()},
+        hoverinfo="skip",
+        showlegend=False,
+        row=1,
+        col=1,
+    )
+    figure.add_heatmap(
+        z=np.round(decibel, 1),
+        x=frames,
+        y=np.arange(len(centres)),
+        colorscale=theme.heat(),
+        zmin=-80,
+        zmax=0,
+        showscale=False,
+        customdata=np.broadcast_to(centres.round()[:, None], decibel.shape),
+        hovertemplate="%{x:.2f} s · %{customdata} Hz · %{z:.0f} dB<extra></extra>",
+        row=2,
+        col=1,
+    )
+    marks = [250, 1_000, 4_000]
+    style(figure, height)
+    figure.update_layout(margin={"t": 6})
+    figure.update_yaxes(
+        visible=False,
+        range=[-1.05 * _peak(lows, highs)] * 1 + [_peak(lows, highs) * 1.05],
+        row=1,
+        col=1,
+    )
+    figure.update_xaxes(visible=False, row=1, col=1)
+    figure.update_xaxes(
+        ticksuffix=" s",
+        showgrid=False,
+        range=[0, float(times[-1]) if len(times) > 1 else 1],
+        row=2,
+        col=1,
+    )
+    figure.update_yaxes(
+        tickvals=np.interp(marks, centres, np.arange(len(centres))),
+        ticktext=["250 Hz", "1 kHz", "4 kHz"],
+        showgrid=False,
+        row=2,
+        col=1,
+    )
+    return figure
+
+
+def _peak(lows: np.ndarray, highs: np.ndarray) -> float:
+    return max(float(-lows.min()), float(highs.max()), 1e-3)
+
+
+def counts(levels: pd.Series, height: int, most: int = 40) -> go.Figure:
+    """Clips of each level of a factor, most frequent first."""
+    shown = levels.head(most)
+    figure = go.Figure(
+        go.Bar(
+            x=shown.index.astype(str),
+            y=shown.to_numpy(),
+            marker={"color": theme.after(), "line": {"width": 0}},
+            hovertemplate="%{x}: %{y} clips<extra></extra>",
+        )
+    )
+    style(figure, height, "", "clips", bargap=0.25)
+    figure.update_xaxes(type="category", tickangle=-40 if len(shown) > 8 else 0, showgrid=False)
+    figure.update_layout(margin={"t": 10})
+    return figure
+
+
+def durations(seconds: np.ndarray, height: int) -> go.Figure:
+    """How long the clips are."""
+    low, high = float(seconds.min()), float(seconds.max())
+    bins = {"start": low, "end": high, "size": (high - low) / 30} if high > low else None
+    figure = go.Figure(
+        go.Histogram(
+            x=seconds,
+            xbins=bins,
+            nbinsx=None if bins else 1,
+            marker={"color": theme.after(), "line": {"width": 0}},
+            hovertemplate="%{x} s: %{y} clips<extra></extra>",
+        )
+    )
+    style(figure, height, "length (s)", "clips", bargap=0.06)
+    figure.update_layout(margin={"t": 10})
+    if not bins:
+        figure.update_xaxes(range=[0, 2 * high])
+    return figure
+
+
+def training(
+    rows: pd.DataFrame, lines: Mapping[str, str], height: int = 300, total: int = 0
+) -> go.Figure:
+    """Curves over steps, each on an axis of its own. A noisy one gets a smooth line over it.
+
+    `lines`: column -> label.
+    """
+    figure = make_subplots(rows=len(lines), cols=1, shared_xaxes=True, vertical_spacing=0.09)
+    colour = theme.after()
+    for number, (column, label) in enumerate(lines.items(), start=1):
+        line = rows[["step", column]].dropna()
+        noisy = len(line) > 40
+        values = [(line[column], 1.2 if noisy else 2.8, 0.35 if noisy else 1.0, label)]
+        if noisy:
+            smooth = line[column].ewm(span=max(5, len(line) // 20)).mean()
+            values.append((smooth, 2.8, 1.0, f"{label}, smoothed"))
+        for y, width, alpha, name in values:
+            figure.add_scatter(
+                x=line["step"],
+                y=y,
+                mode="lines" if len(line) > 25 else "lines+markers",
+                line={"color": theme.rgba(colour, alpha), "width": width},
+                marker={"size": 7, "color": colour},
+                hovertemplate=f"step %{{x}}: %{{y:.4g}}<extra>{name}</extra>",
+                row=number,
+                col=1,
+            )
+    style(figure, height, hovermode="x unified", showlegend=False)
+    figure.update_layout(margin={"t": 8})
+    for number, label in enumerate(lines.values(), start=1):
+        figure.update_yaxes(title={"text": label}, nticks=5, row=number, col=1)
+    figure.update_xaxes(title={"text": "step"}, row=len(lines), col=1)
+    if total:
+        figure.update_xaxes(range=[-0.01 * total, total * 1.01])
+    return figure
+
+
+PAIR_STYLE = {
+    "before": {"dash": "dot", "symbol": "circle-open"},
+    "after": {"dash": "solid", "symbol": "circle"},
+}
+
+
+def layers(
+    curves: Mapping[str, Sequence[dict[str, Any]]], names: Sequence[str], y: str, height: int = 330
+) -> go.Figure:
+    """A metric per layer with its interval, before and after."""
+    figure = go.Figure()
+    for role, numbers in curves.items():
+        colour = theme.before() if role == "before" else theme.after()
+        value = [n["value"] for n in numbers]
+        low, high = [n["low"] for n in numbers], [n["high"] for n in numbers]
+        figure.add_scatter(
+            x=[*names, *reversed(names)],
+            y=[*high, *reversed(low)],
+            fill="toself",
+            fillcolor=theme.rgba(colour, 0.16),
+            mode="lines",
+            line={"width": 0},
+            hoverinfo="skip",
+            showlegend=False,
+        )
+        figure.add_scatter(
+            x=list(names),
+            y=value,
+            name=role,
+            mode="lines+markers",
+            line={"color": colour, "width": 3, "dash": PAIR_STYLE[role]["dash"]},
+            marker={"size": 9, "symbol": PAIR_STYLE[role]["symbol"], "line": {"width": 2}},
+            customdata=np.column_stack([low, high]),
+            hovertemplate="%{y:.3g} (%{customdata[0]:.3g} to %{customdata[1]:.3g})"
+            f"<extra>{role}</extra>",
+        )
+    style(figure, height, "layer", y, hovermode="x unified")
+    figure.update_xaxes(type="category", categoryorder="array", categoryarray=list(names))
+    return figure
+
+
+def spectra(curves: Mapping[str, Sequence[float]], height: int = 330) -> go.Figure:
+    """Singular values, largest first, over the largest; a flat line is a perfectly even space."""
+    figure = go.Figure()
+    for role, values in curves.items():
+        figure.add_scatter(
+            x=np.arange(1, len(values) + 1),
+            y=np.asarray(values, dtype=float),
+            name=role,
+            mode="lines",
+            line={
+                "color": theme.before() if role == "before" else theme.after(),
+                "width": 3,
+                "dash": PAIR_STYLE[role]["dash"],
+            },
+            hovertemplate="component %{x}: %{y:.3g}<extra>" + role + "</extra>",
+        )
+    style(figure, height, "component", "singular value over the largest")
+    figure.update_xaxes(type="log", dtick=1)
+    figure.update_yaxes(type="log", exponentformat="power", dtick=1)
+    return figure
+
+
+def cosines(curves: Mapping[str, Sequence[float]], height: int = 330) -> go.Figure:
+    """Cosine of random pairs of clips; an even space has its mass around 0."""
+    figure = go.Figure()
+    edges = np.linspace(-1, 1, 101)
+    for role, values in curves.items():
+        colour = theme.before() if role == "before" else theme.after()
+        density, _ = np.histogram(values, bins=edges, density=True)
+        figure.add_scatter(
+            x=(edges[:-1] + edges[1:]) / 2,
+            y=density,
+            name=role,
+            mode="lines",
+            fill="tozeroy",
+            fillcolor=theme.rgba(colour, 0.22),
+            line={"color": colour, "width": 2.5, "dash": PAIR_STYLE[role]["dash"], "shape": "hvh"},
+            hovertemplate="cosine %{x:.2f}<extra>" + role + "</extra>",
+        )
+    style(figure, height, "cosine of a random pair", "density")
+    figure.add_vline(x=0, line={"color": theme.ink(0.35), "width": 1})
+    figure.update_xaxes(range=[-1, 1])
+    figure.update_yaxes(rangemode="tozero")
+    return figure

@@ -1,0 +1,119 @@
+"""Reading the embedding tables of an evaluation: cosines, spectrum, joint maps."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from pages.components import guard, player
+from pages.components import maps as linked
+from refine.corpus import Corpus
+from refine.embeddings import open_embeddings
+from refine.metrics import isotropy
+from refine.metrics.intervals import Number
+from refine.projection import joint_pca, quality, sample
+
+MOST = 2_000  # points on a map; more are sampled, and it says so
+
+
+def vectors(result: dict[str, Any], layer: str | None) -> np.ndarray:
+    return open_embeddings(result["embeddings"]).vectors(layer or result["layer"])
+
+
+def cosines(result: dict[str, Any], layer: str | None) -> list[float]:
+    """Cosines of random pairs."""
+    if layer in (None, result["layer"]):
+        return result["cosines"]
+    return _cosines(result["embeddings"], str(layer))
+
+
+def spectrum(result: dict[str, Any], layer: str | None) -> list[float]:
+    """Normalised singular values."""
+    if layer is None or layer == result["layer"] or layer not in result["layers"]:
+        return result["spectrum"]
+    return _spectrum(result["embeddings"], str(layer))
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _cosines(path: str, layer: str) -> list[float]:
+    return isotropy.cosines(open_embeddings(path).vectors(layer), 20_000, seed=0).tolist()
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _spectrum(path: str, layer: str) -> list[float]:
+    return isotropy.spectrum(open_embeddings(path).vectors(layer)).tolist()
+
+
+class Joint(NamedTuple):
+    """Two maps of the same clips, and how far they can be trusted."""
+
+    table: pd.DataFrame  # clip and factors, a row a point
+    xy: dict[str, np.ndarray]
+    titles: dict[str, str]
+    note: str
+
+
+def maps(results: dict[str, dict[str, Any]], layer: str | None, corpus: Corpus) -> None:
+    """The pair of maps, and the clip that was chosen in one."""
+    st.subheader("The same clips, before and after" if len(results) > 1 else "The clips")
+    # a click plays its clip; only the whole page drawn anew (not this part) makes it silent again
+    st.session_state["maps_play"] = False
+    places = {r: (result["embeddings"], layer or result["layer"]) for r, result in results.items()}
+    _pair(_joint(places), corpus)
+
+
+@st.fragment
+def _pair(joint: Joint, corpus: Corpus) -> None:
+    with guard.sentences():
+        factors = [name for name in corpus.factors if name in joint.table]
+        factor = st.pills(
+            "Colour by",
+            factors,
+            default=best(joint.table, factors),
+            key=f"colour_{corpus.fingerprint[:8]}",
+            wrap=True,
+        )
+        chosen = linked.pair(joint.xy, joint.titles, joint.table, factor, "maps")
+        st.caption(joint.note + " Choose a point to hear it.")
+        if chosen is not None:
+            with st.container(border=True, key="card_chosen"):
+                clip = str(joint.table["clip"].iloc[chosen])
+                play = bool(st.session_state.get("maps_play"))
+                player.play(corpus, clip, "map_sound", autoplay=play, wide=True)
+
+
+def best(table: pd.DataFrame, factors: list[str]) -> str | None:
+    """The factor to begin with: few enough values to tell apart by colour."""
+    sizes = {name: table[name].replace("", pd.NA).nunique() for name in factors}
+    few = [name for name in factors if 2 <= sizes[name] <= 10]
+    return few[0] if few else (factors[0] if factors else None)
+
+
+@st.cache_data(max_entries=16, show_spinner="Projecting both encoders into one plane …")
+def _joint(places: dict[str, tuple[str, str]]) -> Joint:
+    """Coordinates of the clips both tables have, at most `MOST` of them."""
+    opened = {role: open_embeddings(path) for role, (path, _) in places.items()}
+    tables = {role: found.table.reset_index(names="row") for role, found in opened.items()}
+    table = next(iter(tables.values()))
+    for other in list(tables.values())[1:]:
+        table = table[table["clip"].isin(other["clip"])]
+    drawn = sample(len(table), MOST, seed=0)
+    table = table.iloc[drawn.rows].reset_index(drop=True)
+    spaces = {}
+    for role, found in opened.items():
+        rows = tables[role].set_index("clip")["row"].loc[table["clip"]].to_numpy()
+        spaces[role] = found.vectors(places[role][1])[rows]
+    first, *rest = spaces.values()
+    joint = joint_pca(first, rest[0] if rest else first)
+    xy = dict(zip(spaces, (joint.before, joint.after), strict=False))
+    shown = dict(zip(spaces, (joint.shown_before, joint.shown_after), strict=False))
+    titles = {role: _title(role, quality(spaces[role], xy[role]), shown[role]) for role in spaces}
+    note = drawn.note[:1].upper() + drawn.note[1:]
+    return Joint(table.drop(columns="row"), xy, titles, f"{note}; {joint.note}.")
+
+
+def _title(role: str, trust: dict[str, Number], shown: float) -> str:
+    """The role, and what of the space its map shows."""
+    kept = trust["neighbours_kept"].value
+    return f"<b>{role}</b> · shows {shown:.0%} of the spread, {kept:.0%} of the neighbours"

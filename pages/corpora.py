@@ -1,0 +1,184 @@
+"""Corpora: what is in these recordings?"""
+
+import pandas as pd
+import streamlit as st
+
+from pages.components import figures, guard, pickers, player
+from refine.corpus import Corpus, open_corpus
+
+CHART_HEIGHT = 250  # px; the chart beside it is higher by the row of factors
+TABLE_HEIGHT = 470  # px, as high as the player beside it
+
+
+def draw() -> None:
+    st.title("What is in these recordings?")
+    source = choose()
+    corpus = pickers.opened(source)
+    facts(corpus)
+    problems(corpus)
+    left, right = st.columns([3, 2], gap="large")
+    with left:
+        factor_counts(corpus)
+    with right:
+        st.subheader("Lengths")
+        figures.show(
+            figures.durations(corpus.table["duration_s"].to_numpy(), height=CHART_HEIGHT + 56),
+            "durations",
+            "Histogram of clip lengths",
+        )
+    left, right = st.columns([3, 2], gap="large")
+    with left:
+        clip = clips(corpus)
+    with right:
+        st.subheader("Listen")
+        player.play(corpus, clip, "clip_sound")
+
+
+def choose() -> str | None:
+    """A corpus that was found, a path, or uploaded files."""
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        source = pickers.choose_corpus()
+        with st.popover("Upload", icon=":material/upload:"):
+            files = st.file_uploader(
+                "Sound files, and a clips.csv or metadata.csv if there is one",
+                accept_multiple_files=True,
+                key="uploads",
+            )
+            st.button("Open these", on_click=upload, args=(files,), disabled=not files)
+    refused = st.session_state.pop("upload_refused", None)
+    if refused:
+        st.error(refused, icon=":material/error:")
+    return source
+
+
+def upload(files: list) -> None:
+    """Open uploaded files as a corpus and choose it."""
+    try:
+        st.session_state["corpus"] = str(open_corpus(files).root)
+    except ValueError as error:
+        st.session_state["upload_refused"] = str(error)
+
+
+def facts(corpus: Corpus) -> None:
+    """The corpus in big numbers."""
+    speakers = (
+        corpus.table["speaker"].replace("", pd.NA).nunique() if "speaker" in corpus.factors else 0
+    )
+    splits = corpus.counts("split")
+    dropped = sum(problem.dropped for problem in corpus.problems)
+    with st.container(horizontal=True, gap="large", key="facts"):
+        st.metric("Clips", f"{len(corpus.table):,}", width="content")
+        st.metric("Together", duration(corpus.total_duration_s), width="content")
+        st.metric("Speakers", f"{speakers:,}" if speakers else "unknown", width="content")
+        names = [name for name in ("train", "dev", "test") if name in splits]
+        st.metric(
+            " / ".join(names),
+            " / ".join(f"{splits[name]:,}" for name in names),
+            width="content",
+            help="Clips in each split. Splits keep speakers apart where speakers are known.",
+        )
+        st.metric("Left out", f"{dropped:,}", width="content", help="Clips that cannot be used")
+
+
+def duration(seconds: float) -> str:
+    """'4.2 h', '12 min' or '48 s'."""
+    if seconds >= 3600:
+        return f"{seconds / 3600:.1f} h"
+    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
+
+
+def problems(corpus: Corpus) -> None:
+    """What is wrong with which clip, and what was done about it."""
+    for problem in corpus.problems:
+        if not problem.clip:
+            st.warning(
+                problem.reason[:1].upper() + problem.reason[1:] + ".", icon=":material/info:"
+            )
+    rows = [p for p in corpus.problems if p.clip]
+    if not rows:
+        return
+    dropped = sum(p.dropped for p in rows)
+    with st.expander(
+        f"{len(rows):,} clips with a problem: {dropped:,} left out, {len(rows) - dropped:,} kept",
+        icon=":material/warning:",
+    ):
+        table = pd.DataFrame(
+            [(p.clip, "left out" if p.dropped else "kept", p.reason) for p in rows],
+            columns=["clip", "what was done", "reason"],
+        )
+        st.dataframe(table, hide_index=True)
+
+
+def factor_counts(corpus: Corpus) -> None:
+    """How many clips each value of a factor has."""
+    names = [*corpus.factors, "split"]
+    st.subheader("Clips of each")
+    factor = st.pills(
+        "Factor",
+        names,
+        default=names[0],
+        key=f"factor_{corpus.fingerprint[:8]}",
+        label_visibility="collapsed",
+        required=True,
+        wrap=True,
+    )
+    levels = corpus.counts(factor)
+    figures.show(
+        figures.counts(levels, CHART_HEIGHT),
+        "counts",
+        f"Clips of each {factor}",
+    )
+    if len(levels) > 40:
+        st.caption(f"The 40 most frequent of {len(levels):,} values.")
+
+
+def clips(corpus: Corpus) -> str:
+    """The sortable, filterable table; returns the clip chosen in it."""
+    st.subheader("Clips")
+    shown = filtered(corpus)
+    event = st.dataframe(
+        shown,
+        key=f"clips_{corpus.fingerprint[:8]}",
+        hide_index=True,
+        height=TABLE_HEIGHT,
+        on_select="rerun",
+        selection_mode="single-row",
+        column_order=["clip", "duration_s", *corpus.factors, "split", "text"],
+        column_config={
+            "clip": st.column_config.TextColumn(width=190),
+            "duration_s": st.column_config.NumberColumn("length", format="%.2f s", width="small"),
+            **({} if (shown["text"] != "").any() else {"text": None}),
+        },
+    )
+    rows = event["selection"]["rows"]
+    table = shown if len(shown) else corpus.table
+    return str(table["clip"].iloc[rows[0] if rows and rows[0] < len(table) else 0])
+
+
+def filtered(corpus: Corpus) -> pd.DataFrame:
+    """The rows that match the words typed and the values chosen."""
+    table = corpus.table
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        words = st.text_input(
+            "Find", key="find", placeholder="Find in any column", label_visibility="collapsed"
+        )
+        with st.popover("Filter", icon=":material/filter_list:"):
+            for name in ["split", *corpus.factors]:
+                values = list(corpus.counts(name).index)
+                kept = st.multiselect(name, values, key=f"keep_{corpus.fingerprint[:8]}_{name}")
+                if kept:
+                    table = table[table[name].isin(kept)]
+    if words.strip() and len(table):
+        rows = table.drop(columns="duration_s").agg(" ".join, axis=1).str.lower()
+        found = [all(word in row for word in words.lower().split()) for row in rows]
+        table = table[found]
+    n = f"{len(corpus.table):,}"
+    st.caption(
+        f"{n} clips. Choose one to hear it."
+        if len(table) == len(corpus.table)
+        else f"{len(table):,} of {n} clips match."
+    )
+    return table
+
+
+guard.page(draw)

@@ -1,0 +1,77 @@
+"""The documentation is held against the code: the tree, the commands, the options, the methods."""
+
+import doctest
+import importlib
+import pkgutil
+import re
+import subprocess
+
+import pytest
+
+import refine
+from refine import paths
+
+README = (paths.ROOT / "README.md").read_text(encoding="utf-8")
+METHODS = (paths.ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
+
+
+def tracked() -> list[str]:
+    listed = subprocess.run(
+        ["git", "ls-files"], cwd=paths.ROOT, capture_output=True, text=True, check=False
+    )
+    if listed.returncode:
+        pytest.skip("not a git checkout, so what belongs to it is not known")
+    return listed.stdout.split()
+
+
+def test_the_tree_in_the_readme_is_the_tree_on_disk():
+    block = re.search(r"## Layout\n+```\n(.*?)```", README, re.DOTALL)
+    assert block
+    names = [re.match(r"( *)(\S+)", line).groups() for line in block[1].strip().splitlines()]
+    parent = ""
+    for indent, name in names:
+        place = paths.ROOT / (parent if indent else "") / name
+        assert place.exists(), f"README names {place.relative_to(paths.ROOT)}, which is not there"
+        parent = parent if indent else name
+    folders = {name.split("/")[0] for name in tracked() if "/" in name and name[0] != "."}
+    told = {name.rstrip("/") for indent, name in names if not indent and name.endswith("/")}
+    assert folders == told
+
+
+def test_each_subcommand_is_in_the_readme():
+    from refine.cli import COMMANDS
+
+    for command in COMMANDS:
+        assert f"refine {command}" in README, f"README does not show: refine {command}"
+
+
+def test_each_recipe_metric_and_default_is_in_the_methods():
+    from refine.metrics import isotropy
+    from refine.options import options
+    from refine.recipes import RECIPES
+
+    for name, place in RECIPES.items():
+        module, cls = place.split(":")
+        assert f"`{name}`" in METHODS
+        for option in options(getattr(importlib.import_module(module), cls)):
+            assert f"`{option.name}`" in METHODS, f"docs/methods.md does not name {option.name}"
+    for metric in ("isoscore", "partition_isotropy", "mean_cosine", "effective_rank", "rankme"):
+        assert hasattr(isotropy, metric)
+        assert f"{metric}" in METHODS
+
+
+@pytest.mark.parametrize(
+    "name", [module.name for module in pkgutil.walk_packages(refine.__path__, "refine.")]
+)
+def test_doctests_hold(name):
+    if name == "refine.__main__":
+        return
+    failures, _ = doctest.testmod(importlib.import_module(name))
+    assert failures == 0
+
+
+def test_links_inside_the_checkout_lead_somewhere():
+    for page in [paths.ROOT / "README.md", *paths.ROOT.glob("docs/*.md")]:
+        for target in re.findall(r"\]\(([^)#\s]+)\)", page.read_text(encoding="utf-8")):
+            if "://" not in target:
+                assert (page.parent / target).exists(), f"{page.name} links to {target}"
