@@ -171,7 +171,7 @@ def extract(
 
 
 def buckets(
-    durations: Sequence[float], batch_seconds: float, most: int = MAX_BATCH
+    durations: Sequence[float] | np.ndarray, batch_seconds: float, most: int = MAX_BATCH
 ) -> list[np.ndarray]:
     """Indices of clips of similar length, each batch at most `batch_seconds` padded; longest first.
 
@@ -181,7 +181,7 @@ def buckets(
     batches: list[np.ndarray] = []
     start = 0
     while start < len(order):
-        longest = max(float(durations[order[start]]), 1e-3)
+        longest = max(float(durations[int(order[start])]), 1e-3)
         size = int(np.clip(batch_seconds // longest, 1, most))
         batches.append(order[start : start + size])
         start += size
