@@ -292,7 +292,9 @@ def test_app_becomes_streamlit_in_the_repository(
     program, command = called[0]
     assert program == sys.executable
     assert command[1:5] == ["-m", "streamlit", "run", str(tmp_path / "app.py")]
-    assert command[-4:] == ["--server.port", "9000", "--server.headless", "true"]
+    assert command[-6:] == [
+        "--server.address", "localhost", "--server.port", "9000", "--server.headless", "true",
+    ]  # fmt: skip
 
 
 def test_the_first_words_come_quickly() -> None:

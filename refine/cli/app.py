@@ -21,6 +21,9 @@ class AppError(ValueError):
 class App:
     """Serve the dashboard on http://localhost:8501."""
 
+    host: str = "localhost"
+    """The address to listen on. localhost serves this computer alone; 0.0.0.0 everyone in the
+    network, who can then read what this account can read."""
     port: int = 8501
     """The port to serve on."""
     no_browser: Annotated[Flag, tyro.conf.arg(name="no-browser")] = False
@@ -32,7 +35,7 @@ class App:
         if not page.is_file():
             raise AppError(f"{page}: not found; run `refine app` from a clone of the repository")
         command = [sys.executable, "-m", "streamlit", "run", str(page)]
-        command += ["--server.port", str(self.port)]
+        command += ["--server.address", self.host, "--server.port", str(self.port)]
         if self.no_browser:
             command += ["--server.headless", "true"]
         os.chdir(paths.ROOT)  # where .streamlit/config.toml is

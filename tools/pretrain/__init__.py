@@ -1,0 +1,1 @@
+"""The parts of `tools/pretrain_mini.py`: corpora, targets, batches, network."""
