@@ -11,12 +11,14 @@ import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import tyro
 
 from refine import paths, runs
+from refine.embeddings import open_embeddings
 from refine.evaluation import evaluate
+from refine.metrics.change import change
 from refine.recipes import rewire
 
 METRICS = {
@@ -35,11 +37,13 @@ class Options:
     """Encoder to rewire."""
     data: Path = paths.ROOT.parent / "shared" / "data"
     """Folder of corpora."""
-    train: str = "arabic_commands"
+    train: str = "pretrain"
     """Corpus that is trained on (its train speakers)."""
-    text_factor: str = "content"
+    positives: tuple[Literal["twin", "neutral", "mixed"], ...] = ("twin",)
+    """Kinds of positives to train; neutral and mixed need a corpus with words."""
+    text_factor: str = "text"
     """Column with the words of a clip, for neutral copies."""
-    test: tuple[str, ...] = ("arabic_commands", "ravdess", "emodb", "librispeech")
+    test: tuple[str, ...] = ("ravdess", "arabic_commands", "librispeech", "accents")
     """Corpora that are measured on (their test speakers)."""
     preset: str = "mini"
     """Preset of the recipe."""
@@ -49,17 +53,26 @@ class Options:
 
 def main(options: Options) -> None:
     """Train each kind, measure all, write and print."""
-    results = {"base": _measure(options.encoder, options)}
+    base = _measure(options.encoder, options)
+    results = {"base": base}
+    changes = {}
     with tempfile.TemporaryDirectory() as folder:
-        for positives in ("twin", "neutral", "mixed"):
+        for positives in options.positives:
             run = _train(positives, options, Path(folder))
             results[positives] = _measure(str(run.path), options)
+            changes[positives] = {
+                name: _change(base[name], results[positives][name]) for name in options.test
+            }
     options.out.parent.mkdir(parents=True, exist_ok=True)
     settings = dataclasses.asdict(rewire.PRESETS[options.preset].config)
+    numbers = {
+        kind: {name: result["isotropy"] for name, result in found.items()}
+        for kind, found in results.items()
+    }
     content = {"encoder": options.encoder, "train": options.train, "settings": settings}
-    content |= {"results": results}
+    content |= {"isotropy": numbers, "changes": changes}
     options.out.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    print(_table(results, options))
+    print(_table(numbers, changes, options))
 
 
 def _train(positives: str, options: Options, folder: Path) -> runs.Run:
@@ -82,27 +95,34 @@ def _train(positives: str, options: Options, folder: Path) -> runs.Run:
 
 
 def _measure(encoder: str, options: Options) -> dict[str, Any]:
-    return {
-        name: evaluate(encoder, options.data / name, split="test")["isotropy"]
-        for name in options.test
-    }
+    return {name: evaluate(encoder, options.data / name, split="test") for name in options.test}
 
 
-def _table(results: dict[str, Any], options: Options) -> str:
-    lines = [
-        "| test speakers of | metric | " + " | ".join(results) + " |",
-        "| --- | --- |" + " --- |" * len(results),
-    ]
+def _change(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
+    tables = [open_embeddings(result["embeddings"]) for result in (before, after)]
+    vectors = [table.vectors("mean") for table in tables]
+    numbers = change(*vectors, tables[0].table["speaker"].to_numpy())
+    return {name: number.as_dict() for name, number in numbers.items()}
+
+
+def _table(numbers: dict[str, Any], changes: dict[str, Any], options: Options) -> str:
+    kinds = list(changes)
+    head = ["test speakers of", "metric", "base"]
+    head += [title for kind in kinds for title in (kind, "change")]
+    lines = ["| " + " | ".join(head) + " |", "| --- " * len(head) + "|"]
     for corpus in options.test:
-        seen = " (trained on its train speakers)" if corpus == options.train else ""
         for metric, title in METRICS.items():
-            cells = [_cell(result[corpus][metric]) for result in results.values()]
-            lines.append(f"| {corpus}{seen} | {title} | " + " | ".join(cells) + " |")
+            cells = [corpus, title, _cell(numbers["base"][corpus][metric])]
+            for kind in kinds:
+                cells.append(_cell(numbers[kind][corpus][metric]))
+                cells.append(_cell(changes[kind][corpus][metric], "+"))
+            lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def _cell(number: dict[str, Any]) -> str:
-    return "{value:.3f} [{low:.3f}, {high:.3f}]".format(**number)
+def _cell(number: dict[str, Any], sign: str = "") -> str:
+    value, low, high = (format(number[key], f"{sign}.3f") for key in ("value", "low", "high"))
+    return f"{value} [{low}, {high}]"
 
 
 if __name__ == "__main__":

@@ -270,7 +270,7 @@ def test_influence_is_the_derivative_by_weight(name):
     x, heavy, step = cloud(40, 6), 7, 1e-4
     counts = np.ones((1, 40))
     counts[0, heavy] += step
-    predicted = isotropy._all(x, 0)[name].resampled(counts)[0]
+    predicted = isotropy.statistics(x, 0)[name].resampled(counts)[0]
     assert predicted == pytest.approx(weighted(name, x, counts[0]), abs=2e-7)
 
 
@@ -314,7 +314,7 @@ def test_intervals_cover_95_percent(name):
         scale = (1 + np.arange(16)) ** -0.5
         voices = rng.standard_normal((40, 16))[speakers]
         x = 0.5 + (voices + rng.standard_normal((200, 16))) * scale
-        statistic = isotropy._all(x, 0)[name]
+        statistic = isotropy.statistics(x, 0)[name]
         values.append(statistic.value)
         ends.append(isotropy.from_resamples(statistic.value, statistic.resampled(counts), 40))
     low, high = np.array(ends).T

@@ -188,14 +188,16 @@ def measure(
         raise ValueError(f"speakers: got {len(speakers)} labels for {n} clips")
     groups, count = usable_groups(speakers)
     counts = weights(n, groups, resamples, seed)
-    statistics = _all(x, seed)
+    found = statistics(x, seed)
     null = _null(n, d)
     shuffled = np.random.default_rng(seed).permuted(x, axis=0)
-    control = _all(shuffled, seed) if shuffled.any(axis=1).all() else {}  # a sparse row may empty
+    control = (
+        statistics(shuffled, seed) if shuffled.any(axis=1).all() else {}
+    )  # a sparse row may empty
     told = _resampled(speakers, count)
     numbers = {}
     for name, (definition, bounds) in _about(n, d).items():
-        value, resampled = statistics[name]
+        value, resampled = found[name]
         low, high = from_resamples(value, resampled(counts), count or n)
         numbers[name] = Number(
             value,
@@ -300,7 +302,9 @@ def _uniformity(unit: Matrix, t: float, most: int, seed: int) -> Statistic:
     return _smooth(float(np.log(mean)), 2 * (rows / mean - 1) / n)
 
 
-def _all(x: Matrix, seed: int) -> dict[str, Statistic]:
+def statistics(x: Matrix, seed: int = 0) -> dict[str, Statistic]:
+    """All six at once, from the same decompositions. Raises: as `mean_cosine`."""
+    x = _check(x)
     unit = _unit(x)
     centred = decompose(_centred(x))
     return {
@@ -317,7 +321,7 @@ def _all(x: Matrix, seed: int) -> dict[str, Statistic]:
 def _null(n: int, d: int) -> dict[str, float]:
     """The statistics of an isotropic Gaussian; the same for every layer of an encoder."""
     gaussian = np.random.default_rng(0).standard_normal((n, d))
-    return {name: statistic.value for name, statistic in _all(gaussian, 0).items()}
+    return {name: statistic.value for name, statistic in statistics(gaussian, 0).items()}
 
 
 def _about(n: int, d: int) -> dict[str, tuple[str, tuple[float, float]]]:
