@@ -55,7 +55,7 @@ def main(options: Options) -> None:
     """Train each kind, measure all, write and print."""
     base = _measure(options.encoder, options)
     results = {"base": base}
-    changes = {}
+    changes: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         for positives in options.positives:
             run = _train(positives, options, Path(folder))
@@ -101,7 +101,7 @@ def _measure(encoder: str, options: Options) -> dict[str, Any]:
 def _change(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
     tables = [open_embeddings(result["embeddings"]) for result in (before, after)]
     vectors = [table.vectors("mean") for table in tables]
-    numbers = change(*vectors, tables[0].table["speaker"].to_numpy())
+    numbers = change(vectors[0], vectors[1], tables[0].table["speaker"].to_numpy())
     return {name: number.as_dict() for name, number in numbers.items()}
 
 

@@ -25,7 +25,10 @@ def draw() -> None:
     layer = choose_layer(results)
     shared(results)
     st.subheader("Before and after" if after else "In numbers")
-    changes.rows({role: numbers(result, layer) for role, result in results.items()})
+    changes.rows(
+        {role: numbers(result, layer) for role, result in results.items()},
+        space.paired(results, layer),
+    )
     st.caption(
         "Choose a row for its definition, interval, null value and control. More even is not "
         "better by itself: noise is the most even cloud there is."

@@ -19,11 +19,23 @@ NAMES = {
 }
 
 
-def rows(numbers: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
-    """Draw every metric. `numbers`: "before" and "after" -> metric -> Number as a dict."""
+def rows(
+    numbers: Mapping[str, Mapping[str, Mapping[str, Any]]],
+    paired: Mapping[str, Mapping[str, Any]] | None = None,
+) -> None:
+    """Draw every metric.
+
+    Args:
+        numbers: "before" and "after" -> metric -> Number as a dict.
+        paired: metric -> the change on the same clips, where both saw the same.
+    """
     metrics = next(iter(numbers.values()))
     body = "".join(
-        row(metric, {role: found[metric] for role, found in numbers.items() if metric in found})
+        row(
+            metric,
+            {role: found[metric] for role, found in numbers.items() if metric in found},
+            (paired or {}).get(metric),
+        )
         for metric in metrics
     )
     st.html(f'<div class="refine-rows">{legend(list(numbers))}{body}</div>')
@@ -43,7 +55,9 @@ def legend(roles: list[str]) -> str:
     return f'<div class="refine-legend">{"".join(spans)}</div>'
 
 
-def row(metric: str, numbers: Mapping[str, Mapping[str, Any]]) -> str:
+def row(
+    metric: str, numbers: Mapping[str, Mapping[str, Any]], paired: Mapping[str, Any] | None = None
+) -> str:
     """Name, strip, values and the change of one metric."""
     first = next(iter(numbers.values()))
     name, gist = NAMES.get(metric, (metric.replace("_", " "), ""))
@@ -68,7 +82,8 @@ def row(metric: str, numbers: Mapping[str, Mapping[str, Any]]) -> str:
     )
     return (
         f"<details><summary><table><tr><th>{escape(name)}<small>{escape(gist)}</small></th>"
-        f"<td>{strip(numbers)}</td>{values}<td>{change(numbers)}</td></tr></table></summary>"
+        f"<td>{strip(numbers)}</td>{values}<td>{change(numbers, paired)}</td></tr></table>"
+        "</summary>"
         f"<p>{' · '.join(notes)}</p></details>"
     )
 
@@ -120,15 +135,22 @@ def dot(role: str, x: float) -> str:
     return f'<circle cx="{x}" r="5.5" fill="{fill}" stroke="{colour(role)}" stroke-width="3"/>'
 
 
-def change(numbers: Mapping[str, Mapping[str, Any]]) -> str:
-    """The difference, and whether it is larger than the two intervals."""
+def change(
+    numbers: Mapping[str, Mapping[str, Any]], paired: Mapping[str, Any] | None = None
+) -> str:
+    """The difference and whether it is sure: paired on the same clips, else by both intervals."""
     if len(numbers) < 2:
         return ""
     before, after = numbers["before"], numbers["after"]
     difference = after["value"] - before["value"]
-    clear = after["low"] > before["high"] or after["high"] < before["low"]
+    if paired:
+        clear = paired["low"] > 0 or paired["high"] < 0
+        span = f"{short(paired['low'])} to {short(paired['high'])}"
+        note = f"{span}, paired" if clear else f"{span}: unsure"
+    else:
+        clear = after["low"] > before["high"] or after["high"] < before["low"]
+        note = "beyond both intervals" if clear else "within the intervals"
     sign = "+" if difference >= 0 else "−"
-    note = "beyond both intervals" if clear else "within the intervals"
     weight = "600" if clear else "400"
     return (
         f'<span style="font-weight:{weight}">{sign}{short(abs(difference))}</span>'

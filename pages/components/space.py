@@ -11,6 +11,7 @@ from pages.components import maps as linked
 from refine.corpus import Corpus
 from refine.embeddings import open_embeddings
 from refine.metrics import isotropy
+from refine.metrics.change import change
 from refine.metrics.intervals import Number
 from refine.projection import joint_pca, quality, sample
 
@@ -33,6 +34,27 @@ def spectrum(result: dict[str, Any], layer: str | None) -> list[float]:
     if layer is None or layer == result["layer"] or layer not in result["layers"]:
         return result["spectrum"]
     return _spectrum(result["embeddings"], str(layer))
+
+
+def paired(results: dict[str, dict[str, Any]], layer: str | None) -> dict[str, Any] | None:
+    """The changes of every metric on the same clips, or None where there is no such pair."""
+    if len(results) < 2:
+        return None
+    places = [(result["embeddings"], layer or result["layer"]) for result in results.values()]
+    return _paired(tuple(places))
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _paired(places: tuple[tuple[str, str], ...]) -> dict[str, Any] | None:
+    tables = [open_embeddings(path) for path, _ in places]
+    first, second = (found.table for found in tables)
+    if first["clip"].tolist() != second["clip"].tolist():
+        return None
+    vectors = [found.vectors(name) for found, (_, name) in zip(tables, places, strict=True)]
+    speakers = first["speaker"].to_numpy() if "speaker" in first else None
+    return {
+        name: number.as_dict() for name, number in change(vectors[0], vectors[1], speakers).items()
+    }
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
