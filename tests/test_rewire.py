@@ -344,6 +344,18 @@ def test_a_frozen_front_end_stays_as_it_was(corpus, hubert):
     assert "feature_extractor" not in changed
 
 
+def test_norms_alone_move_gains_and_biases_and_no_matrix(corpus, hubert):
+    run = new_run(corpus)
+    config = Rewire(**{**options.to_dict(QUICK), "train": "norms"})
+    rewire.train(config, hubert, corpus, run)
+    before = encoders.load(hubert).model.state_dict()
+    after = encoders.load(run.path).model.state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert any(name.endswith("layer_norm.weight") for name in changed)
+    assert all(before[name].ndim == 1 for name in changed)
+    assert not any(name.startswith("feature_extractor") for name in changed)
+
+
 def test_the_base_encoder_folder_is_never_touched(corpus, hubert):
     before = {path.name: path.read_bytes() for path in hubert.iterdir()}
     rewire.train(QUICK, hubert, corpus, new_run(corpus))
