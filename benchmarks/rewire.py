@@ -1,6 +1,6 @@
 """What `rewire` does to the isotropy of test clips, corpora it was not trained on among them.
 
-    python benchmarks/rewire.py                  # mini, preset mini; about 15 minutes on two cores
+    python benchmarks/rewire.py                  # mini, preset mini; about 6 minutes on two cores
 
 Trains one encoder a kind of positives, then measures base and rewired on the test speakers of every
 corpus. Writes docs/measured/rewire.json and prints the Markdown table that the README shows.
@@ -25,7 +25,6 @@ METRICS = {
     "isoscore": "IsoScore",
     "mean_cosine": "mean cosine",
     "partition": "I(W)",
-    "effective_rank": "effective rank",
 }
 
 
