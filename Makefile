@@ -30,7 +30,7 @@ bench: $(VENV)/.test  ## ratios measured side by side; minutes
 	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
 screenshots: $(VENV)/.test $(VENV)/.system  ## every page, light and dark, into docs/screenshots
-	$(BIN)/python tools/screenshots.py
+	$(BIN)/python tools/screenshots.py docs/screenshots
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .mypy_cache
