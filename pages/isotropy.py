@@ -30,8 +30,9 @@ def draw() -> None:
         space.paired(results, layer),
     )
     st.caption(
-        "Choose a row for its definition, interval, null value and control. More even is not "
-        "better by itself: noise is the most even cloud there is."
+        "Last column: the change, with its 95 % interval paired on the same clips. Choose a row "
+        "for its definition, null value and control. More even is not better by itself: noise is "
+        "the most even cloud there is."
     )
     with guard.sentences():
         space.maps(results, layer, corpus)

@@ -145,8 +145,8 @@ def change(
     difference = after["value"] - before["value"]
     if paired:
         clear = paired["low"] > 0 or paired["high"] < 0
-        span = f"{short(paired['low'])} to {short(paired['high'])}"
-        note = f"{span}, paired" if clear else f"{span}: unsure"
+        low, high = (f"{paired[end]:.2g}".replace("-", "−") for end in ("low", "high"))
+        note = f"{low} to {high}: {'sure' if clear else 'unsure'}"
     else:
         clear = after["low"] > before["high"] or after["high"] < before["low"]
         note = "beyond both intervals" if clear else "within the intervals"

@@ -115,7 +115,7 @@ def draw(
             range=extent[1], scaleanchor=f"x{column}", scaleratio=1, row=1, col=column
         )
     for annotation, start in zip(figure.layout.annotations, (0.0, 0.515), strict=False):
-        annotation.update(x=start, xanchor="left", yshift=4, font={"size": 15})
+        annotation.update(x=start, xanchor="left", yshift=8, font={"size": 15})
     return figure
 
 
