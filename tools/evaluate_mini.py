@@ -2,7 +2,7 @@
 
     python tools/evaluate_mini.py --encoder assets/encoders/mini --data DATA --json out.json
 
-About 90 s on two cores for one encoder. Prints a Markdown table; chance and baselines beside it.
+Some minutes on two cores for one encoder. Prints a Markdown table; chance and baselines beside it.
 
 * words: arabic_commands, 20 words, UAR on test speakers;
 * mood: ravdess, 8 emotions, UAR on test speakers;
