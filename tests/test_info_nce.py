@@ -7,6 +7,7 @@ import references
 import torch
 from pytorch_metric_learning.losses import NTXentLoss
 
+from refine.losses.bounds import info_nce_start
 from refine.losses.info_nce import info_nce
 
 
@@ -45,6 +46,7 @@ def test_collapse_costs_the_log_of_the_candidates(n):
     a = torch.ones(n, 8, dtype=torch.float64)
     parts = info_nce(a, a)
     assert parts.total.item() == pytest.approx(math.log(2 * n - 1))
+    assert parts.total.item() == pytest.approx(info_nce_start(n))
     assert parts.positive.item() == pytest.approx(1)
     assert parts.negative.item() == pytest.approx(1)
     assert parts.retrieval.item() == 0

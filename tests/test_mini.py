@@ -158,6 +158,23 @@ def test_a_crew_of_two_has_the_gradients_of_one(corpus, tmp_path, few_clusters, 
         )
 
 
+def test_the_spectrum_error_asks_the_channels_themselves():
+    """0 where the first 40 channels are the standardised energies, 1 where they are silent."""
+    waveforms = torch.from_numpy(np.stack([hum(1.0, i) for i in range(4)])).float()
+    frames = targets.frame_count(waveforms.shape[1])
+    mask = torch.zeros(4, frames, dtype=torch.bool)
+    mel = targets.log_mel(torch.nn.functional.pad(waveforms, (0, 400)))
+    mel = torch.maximum(mel, mel.amax((1, 2), keepdim=True) - 14.0)[:, : 2 * frames]
+    mel = (mel[:, ::2] + mel[:, 1::2]) / 2
+    exact = (mel - mel.mean((0, 1))) / (mel.std((0, 1)) + 1e-3)
+    hidden = torch.cat([exact, torch.randn(4, frames, 24)], -1)
+    assert network.spectrum_error(hidden, waveforms, mask).abs().max() < 1e-9
+    silent = network.spectrum_error(torch.zeros_like(hidden), waveforms, mask)
+    assert float(silent.mean()) == pytest.approx(1.0, abs=0.02)
+    mask[:, ::2] = True
+    assert (network.spectrum_error(torch.zeros_like(hidden), waveforms, mask)[:, ::2] == 0).all()
+
+
 def test_the_agreement_is_nt_xent():
     """Against a slow loop from the equation, its value for orthogonal pairs, and its refusal."""
     generator = torch.Generator().manual_seed(0)

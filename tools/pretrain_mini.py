@@ -197,7 +197,7 @@ def train_step(run: Run, settings: Settings) -> dict[str, float]:
     run.optimiser.step()
     run.step += 1
     parts = {name: value.item() for name, value in found.parts.items()}
-    for name in batch.labels:
+    for name in parts.keys() - {batch.kind}:
         parts[name] *= run.crew.size  # each process has about its share of the sum
     return {"rate": rate, "norm": float(norm), **parts}
 

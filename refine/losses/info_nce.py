@@ -3,9 +3,10 @@
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
+
+from refine.losses._vectors import positive, same_rows, unit
 
 TEMPERATURE = 0.04  # Yang et al. 2022
 
@@ -37,18 +38,12 @@ def info_nce(
     Raises: `ValueError` for one pair (no negative), unequal shapes, a temperature that is not
         positive, or a vector of zeros, which has no cosine.
     """
-    if a.shape != b.shape or a.ndim != 2:
-        raise ValueError(f"a and b hold one pair a row; got {tuple(a.shape)} and {tuple(b.shape)}")
+    same_rows(a=a, b=b)
     if len(a) < 2:
         raise ValueError(f"a contrastive batch needs at least 2 pairs; got {len(a)}")
-    if not temperature > 0:
-        raise ValueError(f"temperature: got {temperature}; expected a positive number")
+    positive("temperature", temperature)
     n = len(a)
-    z = torch.cat([a, b])  # (2 batch, dim)
-    z = z if z.dtype == torch.float64 else z.float()
-    if bool((z == 0).all(dim=1).any()):
-        raise ValueError("a vector of zeros has no cosine; is the input silent or the layer dead?")
-    z = F.normalize(z, dim=1)
+    z = unit(torch.cat([a, b]))  # (2 batch, dim)
     with torch.autocast(z.device.type, enabled=False):  # bf16 cosines over 0.04 are off by 0.1
         cosine = z @ z.T  # (2 batch, 2 batch)
     itself = torch.eye(2 * n, dtype=torch.bool, device=z.device)

@@ -114,6 +114,24 @@ def log_mel_error(model: HubertModel, waveforms: torch.Tensor, readout: nn.Linea
     return error / variance
 
 
+def spectrum_error(
+    hidden: torch.Tensor, waveforms: torch.Tensor, mask: torch.Tensor
+) -> torch.Tensor:
+    """Squared error of the first channels of `hidden` against the log-mel energies as heard.
+
+    The channels themselves must be the energies, standardised over the crops (no readout is
+    learned), so that their mean and deviation over time are the long-term spectrum a voice and
+    its microphone are known by. Hidden frames count 0. (batch, frames, dim) → (batch, frames).
+    """
+    with torch.no_grad():
+        mel = log_mel(F.pad(waveforms, (0, 400)))
+        mel = torch.maximum(mel, mel.amax((1, 2), keepdim=True) - 14.0)[:, : 2 * hidden.shape[1]]
+        mel = mel.unflatten(1, (-1, 2)).mean(2)  # two rows of 10 ms a frame
+        wanted = (mel - mel.mean((0, 1))) / (mel.std((0, 1)) + 1e-3)
+    error = (hidden[..., : wanted.shape[-1]].float() - wanted).square().mean(-1)
+    return error * ~mask
+
+
 class Heads(nn.Module):
     """What is thrown away after pretraining: one linear classifier a codebook, one projection."""
 
@@ -156,7 +174,7 @@ def losses(
 ) -> Losses:
     """Masked prediction of each codebook, and agreement of the two views.
 
-    `weights` and `layers` name the codebooks, "voice" and "words". Codebooks of the voice
+    `weights` and `layers` name the codebooks, "spectrum", "voice", "words". Codebooks of the voice
     ("timbre", "prosody") are asked only of crops whose speed and pitch are the recording's own.
     The losses of a crew's processes add up to the batch's.
     """
@@ -171,6 +189,9 @@ def losses(
         loss = F.cross_entropy(scores.transpose(1, 2), labels, ignore_index=-100, reduction="none")
         asked = frame_weights(batch, name, seen_weight).sum().clamp(min=1)
         parts[name] = (loss * frame_weights(own, name, seen_weight)).sum() / asked
+    if weights["spectrum"]:
+        error = spectrum_error(states[layers["spectrum"]], own.waveforms, own.mask)
+        parts["spectrum"] = error.sum() / (~batch.mask).sum()
     pooled = pool(states[layers[batch.kind]], own.mask)
     pooled = heads.words(pooled) if batch.kind == "words" else pooled
     pooled = crew.gather(pooled.float(), len(batch.waveforms))

@@ -58,6 +58,10 @@ class Settings:
     """Weight of the masked prediction of timbre codes."""
     prosody_weight: float = 0.3
     """Weight of the masked prediction of prosody codes."""
+    spectrum_weight: float = 0.0
+    """Weight of the log-mel energies that the first 40 channels of one layer must be; 0 = none."""
+    spectrum_layer: int = 2
+    """Hidden state these channels are of."""
     export_every: float = 8.0
     """Minutes between two exports (and checkpoints every 4)."""
     processes: int = 2
@@ -66,7 +70,7 @@ class Settings:
     def __post_init__(self) -> None:
         if not self.corpora:
             raise ValueError("corpora: got none, expected at least one folder with clips.csv")
-        for name in ("voice_layer", "words_layer", "own_layer"):
+        for name in ("voice_layer", "words_layer", "own_layer", "spectrum_layer"):
             if not 0 <= getattr(self, name) <= self.layers:
                 raise ValueError(f"{name}: got {getattr(self, name)}, expected 0 to {self.layers}")
         if not 0 <= self.voice_share <= 1:
@@ -81,6 +85,7 @@ class Settings:
             "own": self.layers,
             "timbre": self.voice_layer,
             "prosody": self.voice_layer,
+            "spectrum": self.spectrum_layer,
             "voice": self.voice_layer,
             "words": self.words_layer,
         }
@@ -92,6 +97,7 @@ class Settings:
             "own": 1.0,
             "timbre": self.timbre_weight,
             "prosody": self.prosody_weight,
+            "spectrum": self.spectrum_weight,
             "voice": self.voice_weight,
             "words": self.words_weight,
         }
