@@ -74,7 +74,7 @@ def encoders() -> None:
         refined = f"refined by {info.recipe}" if info.recipe else "as pretrained"
         st.markdown(
             f"**{escape(name)}** &ensp;:gray[{escape(info.family)} · {escape(refined)} · "
-            f"{info.n_layers - 1} layers of {info.dim} · {pickers.size(info.parameters)}]"
+            f"{info.shape} · {pickers.size(info.parameters)}]"
         )
     if not names:
         st.markdown(":gray[None is shipped with this copy. Give a folder or a hub name.]")

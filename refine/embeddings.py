@@ -10,10 +10,12 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
@@ -25,11 +27,14 @@ from refine.audio import SAMPLE_RATE, AudioError, Waveform
 from refine.corpus import Corpus
 
 if TYPE_CHECKING:
-    from refine.encoders.pretrained import Encoder
+    from torch import Tensor
+
+    from refine.encoders import Encoder
 
 FORMAT = 1
 ROW_GROUP = 16_384  # rows; 50 MB of 768 float32
 MAX_BATCH = 64  # clips; beyond that a batch of words gains nothing
+EMBEDDING_NAMES = ("0", "mean")  # what the only layer of a speaker network also goes by
 Progress = Callable[[int, int], None]  # clips done, clips in all
 
 
@@ -62,7 +67,7 @@ class Embeddings:
 
     @property
     def layers(self) -> list[str]:
-        """Layer names in order: "0" (input of the first layer) …, "mean"."""
+        """Layer names in order: "0" (input of the first layer) …, "mean"; or one that was asked."""
         return self.metadata["layers"]
 
     @property
@@ -86,7 +91,22 @@ class Embeddings:
         flat = pa.concat_arrays([chunk.flatten() for chunk in column.chunks])
         return flat.to_numpy().reshape(self.n, -1)
 
+    def save_layer(self, layer: str | int, out: Path, **more: Any) -> "Embeddings":
+        """Write one layer as a table of its own; `more` joins its metadata."""
+        groups = self._groups(str(layer))
+        metadata = {**self.metadata, "layers": [str(layer)], **more}
+        rows = self._file.read_row_groups(groups)
+        with _replacing(out) as temporary:
+            pq.write_table(
+                rows.replace_schema_metadata({"refine": json.dumps(metadata)}),
+                temporary, compression="NONE", use_dictionary=False, write_statistics=False,
+                row_group_size=ROW_GROUP,
+            )  # fmt: skip
+        return open_embeddings(out)
+
     def _groups(self, layer: str) -> list[int]:
+        if self.layers == ["embedding"] and layer in EMBEDDING_NAMES:
+            layer = "embedding"
         if layer not in self.layers:
             raise EmbeddingsError(
                 f"layer {layer}: not in the table; it has {', '.join(self.layers)}"
@@ -108,15 +128,21 @@ def find(
     corpus_fingerprint: str,
     layer: str | int = "all",
     pooling: str = "mean",
+    subspace: str = "all",
 ) -> Path | None:
     """The cached table of an encoder and a corpus, or None when it has not been extracted."""
-    path = cache_path(encoder_fingerprint, corpus_fingerprint, layer, pooling)
+    path = cache_path(encoder_fingerprint, corpus_fingerprint, layer, pooling, subspace)
     return path if path.exists() else None
 
 
-def cache_path(encoder: str, corpus: str, layer: str | int, pooling: str) -> Path:
+def cache_path(
+    encoder: str, corpus: str, layer: str | int, pooling: str, subspace: str = "all"
+) -> Path:
     """Where the table of these fingerprints is kept."""
-    return paths.cache() / "embeddings" / f"{encoder[:16]}-{corpus[:16]}-{layer}-{pooling}.parquet"
+    name = f"{encoder[:16]}-{corpus[:16]}-{layer}-{pooling}"
+    if subspace != "all":  # a name may hold what a file name may not
+        name += f"-{quote(subspace, safe='')}"
+    return paths.cache() / "embeddings" / f"{name}.parquet"
 
 
 def extract(
@@ -125,6 +151,7 @@ def extract(
     *,
     layer: str | int | None = "all",
     pooling: str | None = None,
+    subspace: str | None = None,
     batch_seconds: float = 60.0,
     out: Path | None = None,
     progress: Progress | None = None,
@@ -136,23 +163,30 @@ def extract(
     `metadata["left_out"]`.
 
     Args:
-        layer: an index, "mean" of all hidden states, or "all" (every one, and their mean).
+        layer: an index, "mean" of all hidden states, "all" (every one, and their mean), or
+            "projected" (what the encoder's projector makes of its hidden states).
         pooling: "mean" or "stats"; None is the checkpoint's own.
+        subspace: a named block of the projected vector; None or "all" is the whole.
         out: write here instead of the cache.
-    Raises: `EmbeddingsError` when no clip can be encoded.
+    Raises: `EmbeddingsError` when no clip can be encoded; `ValueError` for a layer, pooling or
+        subspace that the encoder does not have.
     """
-    layer = encoder.layer if layer is None else layer
-    pooling = pooling or encoder.pooling
-    path = out or cache_path(encoder.fingerprint, corpus.fingerprint, layer, pooling)
+    layer, pooling, subspace = encoder.resolve(layer, pooling, subspace)
+    kept = cache_path(encoder.fingerprint, corpus.fingerprint, layer, pooling, subspace)
+    path = out or kept
     if out is None and path.exists():
         return open_embeddings(path)
-    layers = _layer_names(encoder, layer)
-    dim = encoder.dim * (2 if pooling == "stats" else 1)
+    layers = encoder.layer_names if layer == "all" else [str(layer)]
+    dim = encoder.width(layer, pooling, subspace)
     scratch = _Scratch(
-        cache_path(encoder.fingerprint, corpus.fingerprint, layer, pooling).with_suffix(".partial"),
+        kept.with_suffix(".partial"),
         (len(layers), len(corpus.table), dim),
     )
-    left_out = _fill(scratch, encoder, corpus, layer, pooling, batch_seconds, progress)
+
+    def embed(waveforms: "Tensor", lengths: "Tensor") -> "Tensor":
+        return _embed(encoder, waveforms, lengths, layer, pooling, subspace)
+
+    left_out = _fill(scratch, encoder, corpus, embed, batch_seconds, progress)
     metadata = {
         "format": FORMAT,
         "encoder": encoder.name,
@@ -160,6 +194,7 @@ def extract(
         "corpus": corpus.name,
         "corpus_fingerprint": corpus.fingerprint,
         "pooling": pooling,
+        "subspace": subspace,
         "layers": layers,
         "dim": dim,
         "precision": "bf16" if encoder.bf16 else "fp32",
@@ -218,8 +253,7 @@ def _fill(
     scratch: _Scratch,
     encoder: "Encoder",
     corpus: Corpus,
-    layer: str | int,
-    pooling: str,
+    embed: "Callable[[Tensor, Tensor], Tensor]",
     batch_seconds: float,
     progress: Progress | None,
 ) -> dict[str, str]:
@@ -244,7 +278,7 @@ def _fill(
         }
         if good:
             with torch.inference_mode():
-                vectors = _embed(encoder, *pad(list(good.values())), layer, pooling)
+                vectors = embed(*pad(list(good.values())))
             scratch.put(rows[list(good)], vectors.cpu().numpy())
         finished += len(rows)
         if progress:
@@ -255,18 +289,25 @@ def _fill(
     return left_out
 
 
-def _embed(encoder: "Encoder", waveforms: Any, lengths: Any, layer: str | int, pooling: str) -> Any:
+def _embed(
+    encoder: "Encoder",
+    waveforms: "Tensor",
+    lengths: "Tensor",
+    layer: str | int,
+    pooling: str,
+    subspace: str,
+) -> "Tensor":
     """Shape (layers, batch, dim), the mean of all hidden states last when all are asked for."""
     import torch
 
     from refine.encoders.pooling import POOLINGS
-    from refine.encoders.pretrained import select_layer
 
+    if layer != "all" or len(encoder.layer_names) == 1:
+        vectors = encoder.embed(waveforms, lengths, layer, pooling, subspace)
+        return vectors if layer == "all" else vectors[None]
     hidden = encoder.encode(waveforms, lengths)
     pool = POOLINGS[pooling]
-    pooled = pool(select_layer(hidden.states, layer), hidden.lengths)
-    if layer != "all":
-        return pooled[None]
+    pooled = pool(hidden.states, hidden.lengths)
     # the mean over layers and the mean over time commute; a deviation does not
     mean = pooled.mean(0) if pooling == "mean" else pool(hidden.states.mean(0), hidden.lengths)
     return torch.cat([pooled, mean[None]])
@@ -303,12 +344,6 @@ def _prefetch(
             yield rows, [future.result() for future in current]
 
 
-def _layer_names(encoder: "Encoder", layer: str | int) -> list[str]:
-    if layer == "all":
-        return [*map(str, range(encoder.n_layers)), "mean"]
-    return [str(layer)]
-
-
 def _write(path: Path, corpus: Corpus, scratch: _Scratch, metadata: dict[str, Any]) -> None:
     rows = np.flatnonzero(scratch.done)
     factors = corpus.table.iloc[rows][["clip", *corpus.factors]].reset_index(drop=True)
@@ -322,18 +357,25 @@ def _write(path: Path, corpus: Corpus, scratch: _Scratch, metadata: dict[str, An
         ],
         metadata={"refine": json.dumps(metadata)},
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
+    # vectors do not compress; a plain page can be read through the memory map
+    plain: dict[str, Any] = {
+        "compression": "NONE", "use_dictionary": False, "write_statistics": False,
+    }  # fmt: skip
+    with _replacing(path) as temporary, pq.ParquetWriter(temporary, schema, **plain) as writer:
+        for index, layer in enumerate(metadata["layers"]):
+            for start in range(0, len(rows), ROW_GROUP):
+                part = slice(start, start + ROW_GROUP)
+                vectors = np.ascontiguousarray(scratch.vectors[index, rows[part]])
+                writer.write_table(_rows(factors.iloc[part], layer, vectors, schema))
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A file to write that takes the place of `path` when it is whole."""
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     try:
-        # vectors do not compress; a plain page can be read through the memory map
-        with pq.ParquetWriter(
-            temporary, schema, compression="NONE", use_dictionary=False, write_statistics=False
-        ) as writer:
-            for index, layer in enumerate(metadata["layers"]):
-                for start in range(0, len(rows), ROW_GROUP):
-                    part = slice(start, start + ROW_GROUP)
-                    vectors = np.ascontiguousarray(scratch.vectors[index, rows[part]])
-                    writer.write_table(_rows(factors.iloc[part], layer, vectors, schema))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
         os.replace(temporary, path)
     except OSError as error:
         temporary.unlink(missing_ok=True)

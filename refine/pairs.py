@@ -40,10 +40,12 @@ class PairSource:
         mask_share: float,
         max_seconds: float,
         seed: int,
+        groups: Sequence[str] | None = None,
     ):
         """`copies`: neutral copy of each clip, None for a twin.
 
         `twin_share`: how often a clip that has a copy is pulled to a twin all the same.
+        `groups`: one name a clip; the utterances of a batch then share theirs.
         """
         self.corpus, self.copies = corpus, list(copies)
         self.twin_share, self.mask_share, self.seed = twin_share, mask_share, seed
@@ -53,6 +55,7 @@ class PairSource:
         self._room = KEPT_SAMPLES
         names = [str(copy) if copy else f"clip {row}" for row, copy in enumerate(self.copies)]
         self.keys = np.unique(names, return_inverse=True)[1]  # (clips,)
+        self.groups = None if groups is None else np.unique(groups, return_inverse=True)[1]
 
     @property
     def distinct(self) -> int:
@@ -65,6 +68,8 @@ class PairSource:
 
     def rows(self, step: int, size: int) -> np.ndarray:
         """Rows of the clips of a step; all keys differ."""
+        if self.groups is not None:
+            return self._grouped(step, size)
         size = min(size, len(self.clips))
         batches = len(self.clips) // size
         epoch, place = divmod(step - 1, batches)
@@ -78,6 +83,23 @@ class PairSource:
         chosen = dealt[np.sort(first)]
         if len(chosen) < 2:
             others = np.flatnonzero(self.keys != self.keys[chosen[0]])
+            chosen = np.append(chosen, random.choice(others))
+        return chosen
+
+    def _grouped(self, step: int, size: int) -> np.ndarray:
+        """Batches of one group each, those of an epoch in random order; all keys differ."""
+        cuts = [range(0, int(n), size) for n in np.bincount(self.groups)]
+        places = [(group, first) for group, cut in enumerate(cuts) for first in cut]
+        epoch, place = divmod(step - 1, len(places))
+        random = np.random.default_rng([self.seed, ORDER, epoch])
+        group, first = places[random.permutation(len(places))[place]]
+        members = random.permutation(np.flatnonzero(self.groups == group))
+        chosen = members[first : first + size]
+        chosen = chosen[np.sort(np.unique(self.keys[chosen], return_index=True)[1])]
+        if len(chosen) < 2:  # the rest of a group: any other of it, else any other clip
+            others = np.setdiff1d(members, chosen)
+            others = others[self.keys[others] != self.keys[chosen[0]]]
+            others = others if len(others) else np.flatnonzero(self.keys != self.keys[chosen[0]])
             chosen = np.append(chosen, random.choice(others))
         return chosen
 

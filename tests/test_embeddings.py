@@ -10,6 +10,8 @@ from refine.corpus import open_corpus
 from refine.embeddings import EmbeddingsError, buckets, extract, find, open_embeddings
 from refine.encoders import load
 from refine.encoders.collate import pad
+from refine.encoders.projector import Projector, ProjectorConfig
+from refine.encoders.speaker import build
 
 
 @pytest.fixture
@@ -123,3 +125,48 @@ def test_a_full_disk_keeps_what_was_computed(encoder, tone_corpus, monkeypatch):
             extract(encoder, corpus)
     monkeypatch.setattr(encoder, "encode", lambda *_: pytest.fail("computed again"))
     assert extract(encoder, corpus).n == len(corpus.table)
+
+
+def test_a_projected_table_has_its_own_width_and_name(encoder, tone_corpus):
+    corpus = open_corpus(tone_corpus)
+    encoder.projector = Projector(
+        ProjectorConfig(
+            (64, 8), subspaces={"a b": 3, "c/d": 5}, feature_layer=1, feature_pooling="stats"
+        )
+    )
+    table = extract(encoder, corpus, layer="projected")
+    assert (table.layers, table.metadata["pooling"]) == (["projected"], "stats")
+    with torch.inference_mode():
+        alone = encoder.embed(*pad([corpus.waveform(corpus.table["clip"][0])]))[0]
+    np.testing.assert_allclose(table.vectors("projected")[0], alone, atol=1e-5)
+    block = extract(encoder, corpus, layer=None, subspace="c/d")
+    assert np.array_equal(block.vectors("projected"), table.vectors("projected")[:, 3:])
+    assert block.path != table.path
+    found = find(encoder.fingerprint, corpus.fingerprint, "projected", "stats", "c/d")
+    assert found == block.path
+    hidden = extract(encoder, corpus, layer="all", pooling="mean")
+    assert hidden.layers == ["0", "1", "2", "mean"]
+    assert hidden.vectors(1).shape == (36, 32)
+
+
+def test_a_speaker_network_has_one_layer(tone_corpus):
+    corpus, network = open_corpus(tone_corpus), build("ecapa_tdnn", channels=16, dim=12)
+    table = extract(network, corpus, layer="all")
+    assert table.layers == ["embedding"]
+    with torch.inference_mode():
+        alone = network.embed(*pad([corpus.waveform(corpus.table["clip"][5])]))[0]
+    for name in ("embedding", "mean", 0):
+        np.testing.assert_allclose(table.vectors(name)[5], alone, atol=1e-5)
+        assert np.array_equal(extract(network, corpus, layer=name).vectors(name), table.vectors(0))
+    with pytest.raises(ValueError, match="gives one vector a clip, leave pooling out"):
+        extract(network, corpus, pooling="stats")
+    with pytest.raises(ValueError, match="layer: got 3; ecapa_tdnn has one layer, embedding"):
+        extract(network, corpus, layer=3)
+
+
+def test_one_layer_is_saved_as_a_table_of_its_own(encoder, tone_corpus, tmp_path):
+    table = extract(encoder, open_corpus(tone_corpus))
+    alone = table.save_layer(1, tmp_path / "one.parquet", why="told")
+    assert (alone.layers, alone.metadata["why"], alone.n) == (["1"], "told", 36)
+    assert np.array_equal(alone.vectors(1), table.vectors(1))
+    assert alone.table.equals(table.table)

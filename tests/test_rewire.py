@@ -234,9 +234,11 @@ def test_mixed_flips_a_fair_seeded_coin(corpus):
 # -- training ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("positives", ["twin", "mixed"])
-def test_ten_steps_equal_five_a_resume_and_five_more_bit_for_bit(corpus, hubert, positives):
-    config = Rewire(**{**options.to_dict(QUICK), "positives": positives})
+@pytest.mark.parametrize(
+    ("positives", "train"), [("twin", "all"), ("mixed", "all"), ("twin", "lora"), ("twin", "norms")]
+)
+def test_ten_steps_equal_five_a_resume_and_five_more_bit_for_bit(corpus, hubert, positives, train):
+    config = Rewire(**{**options.to_dict(QUICK), "positives": positives, "train": train})
     whole, halves = new_run(corpus, name="whole"), new_run(corpus, name="halves")
     assert rewire.train(config, hubert, corpus, whole) == "finished"
     assert rewire.train(config, hubert, corpus, StoppingRun(halves, 5)) == "stopped"
@@ -354,6 +356,52 @@ def test_norms_alone_move_gains_and_biases_and_no_matrix(corpus, hubert):
     assert any(name.endswith("layer_norm.weight") for name in changed)
     assert all(before[name].ndim == 1 for name in changed)
     assert not any(name.startswith("feature_extractor") for name in changed)
+
+
+def matrices(encoder):
+    """The weights that a LoRA reaches, by name."""
+    state = encoder.model.state_dict()
+    return {name: value for name, value in state.items() if name.endswith("_proj.weight")}
+
+
+def test_a_lora_run_is_small_opens_everywhere_and_can_be_rewired_again(corpus, hubert):
+    from refine.evaluation import evaluate
+
+    config = Rewire(**{**options.to_dict(QUICK), "train": "lora", "lora_rank": 4, "steps": 5})
+    first, second = new_run(corpus, name="first"), new_run(corpus, name="second")
+    rewire.train(config, hubert, corpus, first)
+    rewire.train(config, first.id, corpus, second)
+    base, one, two = (encoders.load(name) for name in (hubert, first.id, second.path))
+    kept = {path.name for path in (second.checkpoints / "final").iterdir()}
+    assert kept == {"refine.json", "adapter_config.json", "adapter_model.safetensors"}
+    told = read_refinement(second.checkpoints / "final")
+    assert (told["recipe"], told["layer"], told["step"]) == ("rewire", "mean", 5)
+    assert told["base"] == {"name": first.id, "fingerprint": one.fingerprint}
+    assert two.info.chain[0] == hubert
+    for before, after in ((base, one), (one, two)):
+        same = matrices(before)
+        changed = {n for n, value in matrices(after).items() if not torch.equal(value, same[n])}
+        assert {name.split(".")[-2] for name in changed} >= {"q_proj", "k_proj", "v_proj"}
+        left = {n for n in before.model.state_dict() if n not in same and "dense" not in n}
+        states = [encoder.model.state_dict() for encoder in (before, after)]
+        assert all(torch.equal(states[0][name], states[1][name]) for name in left)
+    whole = evaluate(second.id, corpus, split="all", layer="mean")
+    assert whole["encoder_fingerprint"] == two.fingerprint
+    assert 0 <= whole["isotropy"]["isoscore"]["value"] <= 1
+
+
+def test_a_projection_is_left_out_when_its_hidden_states_are_rewired(corpus, hubert, tmp_path):
+    from refine.encoders.projector import Projector, ProjectorConfig
+
+    projected = encoders.load(hubert)
+    projected.projector = Projector(ProjectorConfig((32, 4)))
+    projected.save(tmp_path / "projected", {"recipe": "interventional"}, small=True)
+    config = Rewire(**{**options.to_dict(QUICK), "train": "norms", "steps": 1})
+    run = new_run(corpus)
+    rewire.train(config, tmp_path / "projected", corpus, run)
+    assert "the projection of" in run.log_text()
+    info = encoders.peek(run.path)
+    assert (info.projected, info.layer, len(info.chain)) == (None, "mean", 3)
 
 
 def test_the_base_encoder_folder_is_never_touched(corpus, hubert):

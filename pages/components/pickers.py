@@ -13,7 +13,7 @@ from pages.components.guard import PageError
 from refine import paths
 from refine.corpus import Corpus, open_corpus
 from refine.corpus_sources import MANIFESTS
-from refine.encoders import EncoderInfo, peek
+from refine.encoders import EncoderInfo, is_encoder, peek
 from refine.runs import Run, all_runs
 
 KEPT = 8  # corpora open at a time, shared by all sessions
@@ -142,7 +142,7 @@ def _stamp(source: str) -> tuple:
 def shipped_encoders() -> list[str]:
     """Encoders that come with refine, mini first."""
     folder = paths.ASSETS / "encoders"
-    names = [path.parent.name for path in folder.glob("*/config.json")] if folder.is_dir() else []
+    names = [path.name for path in folder.iterdir() if is_encoder(path)] if folder.is_dir() else []
     return sorted(names, key=lambda name: (name != "mini", name))
 
 
@@ -162,7 +162,7 @@ def size(parameters: int) -> str:
 
 def trained_runs() -> list[Run]:
     """Runs that hold a refined encoder, newest first."""
-    return [run for run in all_runs() if (run.checkpoints / "final" / "config.json").exists()]
+    return [run for run in all_runs() if is_encoder(run.checkpoints / "final")]
 
 
 def encoder_label(name: str) -> str:

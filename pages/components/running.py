@@ -7,6 +7,7 @@ import streamlit as st
 from pages.components import commands, figures, forms, guard, pickers, states
 from pages.components.player import escape
 from refine import jobs
+from refine.encoders import is_encoder
 from refine.options import from_dict, options, to_arguments
 from refine.runs import Run, Status
 from refine.worker import recipe_class
@@ -68,7 +69,7 @@ def header(run: Run, status: Status) -> None:
                 on_click=act,
                 args=(jobs.resume, run),
             )
-        if (run.checkpoints / "final" / "config.json").exists() and st.button(
+        if is_encoder(run.checkpoints / "final") and st.button(
             "See what changed", key="see", type="primary", icon=":material/blur_on:"
         ):
             see(run)

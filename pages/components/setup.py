@@ -66,7 +66,7 @@ def about_encoder(name: str | None) -> tuple[bool, bool]:
         (st.info if hub else st.error)(info)
         return False, hub
     base = f"{info.family}, refined by {info.recipe}" if info.recipe else info.family
-    about(f"{base} · {info.n_layers - 1} layers of {info.dim} · {pickers.size(info.parameters)}")
+    about(f"{base} · {info.shape} · {pickers.size(info.parameters)}")
     return info.parameters < SMALL, True
 
 

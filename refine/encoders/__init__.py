@@ -2,12 +2,22 @@
 
 from typing import TYPE_CHECKING, Any
 
-from refine.encoders.folder import EncoderError, EncoderInfo, locate, peek
+from refine.encoders.folder import EncoderError, EncoderInfo, is_encoder, locate, peek
 
 if TYPE_CHECKING:
-    from refine.encoders.pretrained import Encoder, Hidden, load
+    from refine.encoders.encoder import Encoder, Hidden
+    from refine.encoders.pretrained import load
 
-__all__ = ["Encoder", "EncoderError", "EncoderInfo", "Hidden", "load", "locate", "peek"]
+__all__ = [
+    "Encoder",
+    "EncoderError",
+    "EncoderInfo",
+    "Hidden",
+    "is_encoder",
+    "load",
+    "locate",
+    "peek",
+]
 
 
 def __getattr__(name: str) -> Any:

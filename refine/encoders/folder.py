@@ -7,10 +7,11 @@ import hashlib
 import json
 import os
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from refine import paths
 
@@ -20,7 +21,19 @@ FAMILIES = {
     "wavlm": "WavLM",
     "data2vec-audio": "data2vec",
 }
+SPEAKER = "refine-speaker"  # model_type of a speaker network, which is ours alone
+NETWORKS = {"lresnet34": "LResNet34", "lresnet18": "LResNet18", "ecapa_tdnn": "ECAPA-TDNN"}
+# channels, embedding, pooling and parameters of a speaker network that is asked for by name
+FRESH = {
+    "lresnet34": (16, 256, "stats", 1_993_973),
+    "lresnet18": (8, 128, "stats", 341_309),
+    "ecapa_tdnn": (128, 192, "attentive", 693_839),
+}
 REFINEMENT = "refine.json"
+# what a small folder may hold beside refine.json; a projector also stands in a full one
+ADAPTER, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
+PROJECTOR, CHANGED = "projector.safetensors", "changed.safetensors"
+PARTS = (ADAPTER_CONFIG, ADAPTER, CHANGED, PROJECTOR)
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
@@ -40,6 +53,10 @@ class EncoderInfo:
     parameters: int
     fingerprint: str
     refinement: dict[str, Any]  # contents of refine.json; empty for an encoder as published
+    subspaces: dict[str, int] = field(default_factory=dict)  # name and width of each named block
+    projected: int | None = None  # width of the projected vector, None without a projector
+    heads: tuple[str, ...] = ()  # factors it carries a task head for
+    chain: tuple[Path, ...] = ()  # folders it is made of: the whole network, then small parts
 
     @property
     def recipe(self) -> str | None:
@@ -50,6 +67,32 @@ class EncoderInfo:
     def base(self) -> str | None:
         """The name of the encoder it was refined from, or None."""
         return (self.refinement.get("base") or {}).get("name")
+
+    @property
+    def layer(self) -> str | int:
+        """The layer of its vectors where none is asked for; "projected" behind a projector."""
+        if self.projected is not None:
+            return "projected"
+        own = "embedding" if self.family in NETWORKS.values() else "mean"
+        layer = self.refinement.get("layer", own)
+        return own if layer == "projected" else layer
+
+    @property
+    def pooling(self) -> str:
+        """The pooling of its vectors where none is asked for."""
+        return self.refinement.get("pooling", "mean")
+
+    @property
+    def shape(self) -> str:
+        """Layers and widths in words, such as "6 layers of 256, projected to 64"."""
+        layers = f"{self.n_layers - 1} layers of {self.dim}"
+        whole = layers if self.n_layers > 1 else f"one vector of {self.dim}"
+        return whole if self.projected is None else f"{whole}, projected to {self.projected}"
+
+    @property
+    def small(self) -> bool:
+        """Whether the folder holds only what differs from its base."""
+        return len(self.chain) > 1
 
 
 def locate(name: str | Path) -> Path | None:
@@ -74,23 +117,85 @@ def locate(name: str | Path) -> Path | None:
 def peek(name: str | Path) -> EncoderInfo:
     """Describe an encoder without loading it. Raises `EncoderError` with one sentence."""
     folder = locate(name)
+    if folder is None and str(name) in NETWORKS:
+        return _fresh(str(name))
     if folder is None:
         raise EncoderError(
             f"{name}: not downloaded yet, and no folder of that name; "
             "it is fetched from the hub when it is first loaded"
         )
-    config = read_config(folder)
-    weights = weight_files(folder)
-    return EncoderInfo(
-        name=str(name),
+    return replace(_peek(folder, ()), name=str(name))
+
+
+def _peek(folder: Path, above: tuple[Path, ...]) -> EncoderInfo:
+    from refine.encoders import small
+
+    if folder in above:
+        raise EncoderError(f"{folder}: it is its own base; copy it again")
+    refinement = read_refinement(folder)
+    if is_small(folder):
+        base = small.find_base(folder, refinement, lambda place: _peek(place, (*above, folder)))
+        own, parameters, chain = small.files(folder, refinement), base.parameters, base.chain
+    else:
+        config = read_config(folder)
+        base, own, chain = _described(folder, config), weight_files(folder), ()
+        parameters = sum(_parameters(path) for path in own)
+    projected, subspaces = small.projection(folder, refinement)
+    if projected is not None:
+        parameters += _parameters(folder / PROJECTOR)
+    return replace(
+        base,
         folder=folder,
-        family=FAMILIES[config["model_type"]],
-        dim=int(config["hidden_size"]),
-        n_layers=int(config["num_hidden_layers"]) + 1,
-        parameters=sum(_parameters(path) for path in weights),
+        parameters=parameters,
         fingerprint=fingerprint(folder),
-        refinement=read_refinement(folder),
+        refinement=refinement,
+        subspaces=subspaces,
+        projected=projected,
+        heads=_heads(folder),
+        chain=(*chain, folder),
     )
+
+
+def _described(folder: Path, config: dict[str, Any]) -> EncoderInfo:
+    """What config.json says of a whole network."""
+    if config["model_type"] == SPEAKER:
+        family, dim, layers = NETWORKS[config["network"]], int(config["dim"]), 1
+    else:
+        family, dim = FAMILIES[config["model_type"]], int(config["hidden_size"])
+        layers = int(config["num_hidden_layers"]) + 1
+    return EncoderInfo(folder.name, folder, family, dim, layers, 0, "", {})
+
+
+def _fresh(network: str) -> EncoderInfo:
+    """A speaker network that is not trained yet: the same random weights each time."""
+    channels, dim, pooling, parameters = FRESH[network]
+    return fresh(network, (channels, dim, pooling), 0, parameters)
+
+
+def fresh(network: str, shape: tuple[int, int, str], seed: int, parameters: int) -> EncoderInfo:
+    """Describes a speaker network with the random weights of a seed; it has no folder."""
+    digest = hashlib.sha256(f"fresh {network} {shape} {seed}".encode()).hexdigest()
+    family = NETWORKS[network]
+    return EncoderInfo(network, Path(network), family, shape[1], 1, parameters, digest, {})
+
+
+def _heads(folder: Path) -> tuple[str, ...]:
+    """Factors with a head, in the folder or in the run that it finished."""
+    places = [folder / "heads"]
+    if folder.name == "final" and folder.parent.name == "checkpoints":
+        places.append(folder.parent.parent / "heads")
+    files = [path for place in places for path in place.glob("*.safetensors")]
+    return tuple(sorted({unquote(path.stem) for path in files}))
+
+
+def is_encoder(folder: Path) -> bool:
+    """Whether a folder holds an encoder, in full or in part; what is in it is not checked."""
+    return (folder / "config.json").exists() or is_small(folder)
+
+
+def is_small(folder: Path) -> bool:
+    """Whether a folder holds only what differs from another encoder."""
+    return not (folder / "config.json").exists() and (folder / REFINEMENT).exists()
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -100,9 +205,15 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise EncoderError(f"{folder}: no config.json; give a folder written by save_pretrained")
     config = _read_json(path)
     family = config.get("model_type")
-    if family not in FAMILIES:
+    known = sorted([*FAMILIES, SPEAKER])
+    if family not in known:
+        raise EncoderError(f"{path}: model_type is {family!r}; refine opens {', '.join(known)}")
+    needed = ("network", "dim") if family == SPEAKER else ("hidden_size", "num_hidden_layers")
+    if missing := [name for name in needed if name not in config]:
+        raise EncoderError(f"{path}: {missing[0]} is missing; copy the folder again")
+    if family == SPEAKER and config["network"] not in NETWORKS:
         raise EncoderError(
-            f"{path}: model_type is {family!r}; refine opens {', '.join(sorted(FAMILIES))}"
+            f"{path}: network is {config['network']!r}; refine has {', '.join(NETWORKS)}"
         )
     return config
 
@@ -129,11 +240,25 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def fingerprint(folder: Path) -> str:
-    """SHA-256 over configuration and weights, so a changed encoder never meets an old cache."""
-    files = [folder / "config.json", *weight_files(folder)]
-    files += [path for path in (folder / "preprocessor_config.json",) if path.exists()]
+    """SHA-256 over configuration and weights, so a changed encoder never meets an old cache.
+
+    Of a small folder: over its parts and the fingerprint of its base.
+    """
+    from refine.encoders import small
+
+    refinement, more = read_refinement(folder), []
+    if is_small(folder):
+        files = small.files(folder, refinement)
+        more.append(small.base_of(folder, refinement)["fingerprint"])
+    else:
+        files = [folder / "config.json", *weight_files(folder)]
+        files += [path for path in (folder / "preprocessor_config.json",) if path.exists()]
+    if refinement.get("projector"):
+        files += [] if folder / PROJECTOR in files else [folder / PROJECTOR]
+        more.append(json.dumps(refinement["projector"], sort_keys=True))
     stamp = tuple((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files)
-    return _hash(stamp)
+    own = _hash(stamp)
+    return hashlib.sha256("\n".join([own, *more]).encode()).hexdigest() if more else own
 
 
 def hub_mirror(name: str) -> Path:
@@ -160,9 +285,13 @@ def _is_run(folder: Path) -> bool:
 
 def _checkpoint(run: Path) -> Path:
     final = run / "checkpoints" / "final"
-    if (final / "config.json").exists():
+    if is_encoder(final):
         return final
-    steps = list((run / "checkpoints").glob("step-*/encoder/config.json"))
+    steps = [
+        file
+        for name in ("config.json", REFINEMENT)
+        for file in (run / "checkpoints").glob(f"step-*/encoder/{name}")
+    ]
     if not steps:
         raise EncoderError(
             f"run {run.name}: no checkpoint yet; wait for its first one or let it finish"
@@ -182,6 +311,17 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _parameters(path: Path) -> int:
     """Number of parameters, read off the safetensors header without touching the weights."""
+    total = 0
+    for shape in shapes(path).values():
+        count = 1
+        for size in shape:
+            count *= size
+        total += count
+    return total
+
+
+def shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Name and shape of each tensor of a safetensors file. Raises `EncoderError`."""
     try:
         with path.open("rb") as stream:
             (size,) = struct.unpack("<Q", stream.read(8))
@@ -190,14 +330,7 @@ def _parameters(path: Path) -> int:
             header = json.loads(stream.read(size))
     except (OSError, ValueError, struct.error) as error:
         raise EncoderError(f"{path}: not a whole safetensors file; copy it again") from error
-    total = 0
-    for key, tensor in header.items():
-        if key != "__metadata__":
-            count = 1
-            for size in tensor["shape"]:
-                count *= size
-            total += count
-    return total
+    return {key: tuple(tensor["shape"]) for key, tensor in header.items() if key != "__metadata__"}
 
 
 @lru_cache(maxsize=64)

@@ -4,63 +4,45 @@ encoder = refine.encoders.load("mini")
 hidden = encoder.encode(waveforms, lengths)      # states of every layer, frame lengths
 """
 
-import json
+import copy
 import os
 import shutil
 import warnings
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from refine.audio import MAX_SAMPLES
 from refine.encoders import folder as folders
+from refine.encoders import parts, small, trainable
+from refine.encoders.encoder import (
+    Encoder,
+    Hidden,
+    Layer,
+    Precision,
+    has_bf16,
+    select_layer,
+)
 from refine.encoders.folder import EncoderError
 from refine.encoders.padding import PaddingGuard
-from refine.encoders.pooling import POOLINGS, frame_mask
+from refine.encoders.pooling import frame_mask
+from refine.encoders.speaker import SpeakerNetwork, build, read_speaker
 
-Precision = Literal["auto", "fp32", "bf16"]
-Layer = int | str  # an index, "mean" of all hidden states, or "all"
+__all__ = ["Encoder", "Hidden", "Layer", "Precision", "has_bf16", "load", "select_layer"]
 
-# from here on bf16 pays for its rounding; a small encoder is fast enough in float32
-BF16_FROM_PARAMETERS = 30_000_000
 # never used as features; checkpoints published without it are whole
 OPTIONAL_WEIGHTS = frozenset({"masked_spec_embed"})
 
 
-class Hidden(NamedTuple):
-    """Hidden states of every layer and how many frames of each clip are speech."""
-
-    states: Float[Tensor, "layers batch frames dim"]
-    lengths: Int[Tensor, " batch"]
-
-
-class Encoder(nn.Module):
-    """A pretrained speech encoder with one interface whatever its family.
-
-    Padding never changes a result: a clip alone equals the clip in a batch to 1e-5 (float32).
-    """
-
-    model: Any  # a transformers model; torch types the attributes of a module as Tensor | Module
+class Transformer(Encoder):
+    """A transformer of wav2vec 2.0, HuBERT, WavLM or data2vec-audio."""
 
     def __init__(self, model: nn.Module, info: folders.EncoderInfo, precision: Precision = "auto"):
-        super().__init__()
-        self.model = model
-        self.info = info
-        self.name, self.fingerprint = info.name, info.fingerprint
-        self.dim, self.n_layers = info.dim, info.n_layers
-        self.layer: Layer = info.refinement.get("layer", "mean")
-        self.pooling: str = info.refinement.get("pooling", "mean")
-        self.normalise = _normalises(info.folder)
-        self.bf16 = _use_bf16(precision, info.parameters)
+        super().__init__(model, info, precision)
+        self.normalise = _normalises(info.chain[0])
         self._guard = PaddingGuard(model)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return next(self.parameters()).device
 
     @property
     def min_samples(self) -> int:
@@ -73,11 +55,6 @@ class Encoder(nn.Module):
             field = (field - 1) * stride + kernel
         return field
 
-    @property
-    def max_samples(self) -> int:
-        """The longest clip that is encoded in one piece, in samples."""
-        return MAX_SAMPLES
-
     def frame_lengths(self, lengths: Int[Tensor, " batch"]) -> Int[Tensor, " batch"]:
         """Frames of clips of so many samples."""
         return self.model._get_feat_extract_output_lengths(lengths).long()
@@ -85,19 +62,8 @@ class Encoder(nn.Module):
     def encode(
         self, waveforms: Float[Tensor, "batch samples"], lengths: Int[Tensor, " batch"]
     ) -> Hidden:
-        """Hidden states of every layer. Gradient flows where it is enabled.
-
-        Args:
-            waveforms: 16 kHz mono in [-1, 1], zero-padded on the right.
-            lengths: valid samples of each clip.
-        Raises: `ValueError` for a clip shorter than `min_samples`.
-        """
-        shortest = int(lengths.min())
-        if shortest < self.min_samples:
-            raise ValueError(
-                f"a clip of {shortest} samples is shorter than one frame of {self.name} "
-                f"({self.min_samples} samples); leave it out"
-            )
+        """Hidden states of every layer, the input of the first one included; see `Encoder`."""
+        self._refuse_short(lengths)
         waveforms, lengths = waveforms.to(self.device), lengths.to(self.device)
         valid = frame_mask(lengths, waveforms.shape[-1])
         frames = self.frame_lengths(lengths)
@@ -110,69 +76,51 @@ class Encoder(nn.Module):
             )
         return Hidden(torch.stack([state.float() for state in output.hidden_states]), frames)
 
-    def embed(
-        self,
-        waveforms: Float[Tensor, "batch samples"],
-        lengths: Int[Tensor, " batch"],
-        layer: Layer | None = None,
-        pooling: str | None = None,
-    ) -> Float[Tensor, "*layers batch dims"]:
-        """One vector a clip: `layer` (an index, "mean" of all, or "all") pooled over time."""
-        hidden = self.encode(waveforms, lengths)
-        pool = POOLINGS[pooling or self.pooling]
-        states = select_layer(hidden.states, self.layer if layer is None else layer)
-        return pool(states, hidden.lengths)
-
-    def save(self, folder: Path, refinement: dict[str, Any] | None = None) -> None:
-        """Write a `save_pretrained` folder (safetensors), with refine.json when it was refined."""
-        folder = Path(folder)
-        temporary = folder.with_name(f".{folder.name}.tmp-{os.getpid()}")
-        shutil.rmtree(temporary, ignore_errors=True)
-        try:
-            self.model.save_pretrained(temporary)
-            processor = {**_processor(self.info.folder), "do_normalize": self.normalise}
-            _write_json(temporary / "preprocessor_config.json", processor)
-            if refinement is not None:
-                _write_json(temporary / folders.REFINEMENT, refinement)
-            folders.replace_folder(temporary, folder)
-        except OSError as error:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise OSError(
-                error.errno, f"{folder}: could not be written ({error.strerror})"
-            ) from error
-
-
-def select_layer(
-    states: Float[Tensor, "layers batch frames dim"], layer: Layer
-) -> Float[Tensor, "*layers batch frames dim"]:
-    """One hidden state, the mean of all, or all of them."""
-    if layer == "all":
-        return states
-    if layer == "mean":
-        return states.mean(0)
-    if not isinstance(layer, int) or not -len(states) <= layer < len(states):
-        raise ValueError(f"layer: got {layer!r}; expected 0 to {len(states) - 1}, 'mean' or 'all'")
-    return states[layer]
+    def _write(self, folder: Path, half: bool) -> None:
+        model = trainable.merged(self.model)
+        if half:
+            model = copy.deepcopy(model).half()
+        model.save_pretrained(folder)
+        processor = {**_processor(self.info.chain[0]), "do_normalize": self.normalise}
+        parts.write_json(folder / "preprocessor_config.json", processor)
 
 
 def load(
     name: str | Path, *, device: str | torch.device | None = None, precision: Precision = "auto"
 ) -> Encoder:
-    """Open an encoder: "mini", a hub name, a `save_pretrained` folder, or a run.
+    """Open an encoder: "mini", a hub name, a `save_pretrained` folder, a run, a speaker network.
 
-    Raises: `EncoderError` with one sentence when there is none, it is broken or not supported.
+    A small folder is put onto its base; a LoRA is then part of the weights.
+    Raises: `EncoderError` with one sentence when there is none, it is broken, not supported, or its
+        base is gone or has changed.
     """
-    if folders.locate(name) is None:
+    if folders.locate(name) is None and str(name) not in folders.NETWORKS:
         _mirror_from_hub(str(name))
-    info = folders.peek(name)
-    model = _read_model(info.folder)
+    try:
+        info = folders.peek(name)
+    except small.NotDownloaded as error:
+        _mirror_from_hub(error.hub, f"{name}: its base ")
+        info = folders.peek(name)
+    encoder = _open(info, precision)
+    if info.chain:
+        parts.restore(encoder.model, info.chain)
+        encoder.projector = parts.read_projector(info.folder)
+    return encoder.eval().to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def _open(info: folders.EncoderInfo, precision: Precision) -> Encoder:
+    """The whole network at the start of the chain."""
+    if not info.chain:
+        return build(info.name, precision=precision)
+    if folders.read_config(info.chain[0])["model_type"] == folders.SPEAKER:
+        return SpeakerNetwork(read_speaker(info.chain[0]), info, precision)
+    model = _read_model(info.chain[0])
     # WavLM mixes mask types by design
     warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask")
     # masking and layer dropping belong to pretraining; a dropped layer has no hidden state
     model.config.apply_spec_augment = False
     model.config.layerdrop = 0.0
-    encoder = Encoder(model.eval(), info, precision)
-    return encoder.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    return Transformer(model.eval(), info, precision)
 
 
 def _read_model(folder: Path) -> Any:
@@ -206,7 +154,7 @@ def _read_model(folder: Path) -> Any:
     return model
 
 
-def _mirror_from_hub(name: str) -> None:
+def _mirror_from_hub(name: str, what: str = "") -> None:
     """Fetch a hub checkpoint once, as safetensors only, into a local `save_pretrained` folder."""
     from transformers import AutoFeatureExtractor, AutoModel
 
@@ -221,8 +169,8 @@ def _mirror_from_hub(name: str) -> None:
     except Exception as error:  # network, name, format: one sentence each way
         shutil.rmtree(temporary, ignore_errors=True)
         raise EncoderError(
-            f"{name}: no local folder or run of that name, and it could not be fetched from the "
-            f"hub ({_first_line(error)}); check the name and the connection, or give a folder"
+            f"{what}{name}: no local folder or run of that name, and it could not be fetched from "
+            f"the hub ({_first_line(error)}); check the name and the connection, or give a folder"
         ) from error
 
 
@@ -268,23 +216,6 @@ def _processor(folder: Path) -> dict[str, Any]:
 def _normalises(folder: Path) -> bool:
     """Whether the encoder was trained on normalised waveforms (preprocessor_config.json)."""
     return bool(_processor(folder).get("do_normalize", True))
-
-
-def _use_bf16(precision: Precision, parameters: int) -> bool:
-    if precision != "auto":
-        return precision == "bf16"
-    return parameters >= BF16_FROM_PARAMETERS and has_bf16()
-
-
-def has_bf16() -> bool:
-    """Whether this machine multiplies bfloat16 in hardware (GPU, AVX-512 BF16, AMX)."""
-    if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported()
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _first_line(error: Exception) -> str:

@@ -9,7 +9,7 @@ batch; the space becomes more isotropic.
 
 import math
 import time
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -49,6 +49,11 @@ class Rewire:
     """Pairs in a step. Every other pair of the batch is pushed away, so more pairs spread the space
     more evenly; memory grows with it."""
 
+    batch_factor: str = ""
+    """Column whose value the utterances of a batch share, such as the source of a mixed corpus;
+    empty: any clips meet, as in the paper, whose corpus is of one kind. Where clips of several
+    languages, rooms or microphones meet, these alone tell them apart and little else moves."""
+
     learning_rate: Annotated[float, Range(1e-8, 1.0)] = 1e-6
     """Step size of AdamW. The paper's code lets gradients pile up over the whole run, here they are
     zeroed, so up to 5e-6 is its equal. A small encoder stands 1e-4 or so; too much forgets words
@@ -87,11 +92,16 @@ class Rewire:
     """Longer clips are cut to so many seconds, at a new random place each time; a neutral copy is
     cut at the same relative place. (The paper leaves longer clips out.)"""
 
-    train: Literal["all", "transformer", "norms"] = "all"
+    train: Literal["all", "transformer", "norms", "lora"] = "all"
     """Weights that are trained. all: every one, as in the paper. transformer: all but the
     convolutions at the input, which is faster. norms: of the transformer only the gains and biases,
     so that directions are shifted and scaled but what the encoder knows of words and voices stays;
-    it stands a learning rate of 3e-3."""
+    it stands a learning rate of 3e-3. lora: low-rank additions to its attention and feed-forward.
+    With norms and lora the result is a small folder that names its base."""
+
+    lora_rank: Annotated[int, Range(1, 512)] = 8
+    """Rank of the additions of train lora: higher can move the space further and takes more room
+    on the disk, 8 about 0.9 MB for the mini encoder."""
 
     dropout: Literal["checkpoint", "off"] = "checkpoint"
     """The dropout the encoder was published with stays on while training, as in the paper, or is
@@ -173,11 +183,13 @@ def train(
         tell("loading the encoder")
         precision = training.resolve_precision(config.precision)
         encoder = encoders.load(encoder_name, precision=precision)
+        _leave_projection(encoder, tell)
         source = _pairs(config, encoder, corpus, tell)
         held_out = _held_out(config, encoder, corpus, tell)
     except _Stopped:
         return "stopped"
     refinement = _refinement(config, encoder, corpus)
+    small = config.train in ("norms", "lora")
 
     def probe(step: int) -> dict[str, float]:
         due = config.probe_every and (step % config.probe_every == 0 or step == config.steps)
@@ -190,7 +202,9 @@ def train(
         run,
         resume=resume,
         probe=probe,
-        on_checkpoint=lambda folder, step: encoder.save(folder, {**refinement, "step": step}),
+        on_checkpoint=lambda folder, step: encoder.save(
+            folder, {**refinement, "step": step}, small=small
+        ),
     )
 
 
@@ -220,14 +234,12 @@ class _Objective:
     """What the loop trains: the encoder, on pairs, with the paper's loss."""
 
     def __init__(self, config: Rewire, encoder: "Encoder", source: "PairSource"):
+        from refine.encoders import trainable
+
         self.config, self.module, self.source = config, encoder, source
         # in training mode dropout works; masking and layer dropping were switched off by `load`
         encoder.train(config.dropout == "checkpoint")
-        if config.train == "norms":
-            for parameter in encoder.parameters():
-                parameter.requires_grad_(parameter.ndim == 1)
-        if config.train != "all":
-            encoder.model.feature_extractor._freeze_parameters()
+        trainable.choose(encoder, config.train, config.lora_rank, seed=config.seed)
 
     def batch(self, step: int) -> "Pairs":
         return self.source.batch(step, self.config.batch_size)
@@ -266,6 +278,13 @@ class _Teller:
     def note(self, text: str) -> None:
         """A line in the log."""
         self.run.write_log(text)
+
+
+def _leave_projection(encoder: "Encoder", tell: _Teller) -> None:
+    """A projection was fitted to hidden states that are about to change."""
+    if encoder.projector is not None:
+        encoder.projector = None
+        tell.note(f"the projection of {encoder.name} is left out: its hidden states are rewired")
 
 
 def _pairs(
@@ -309,7 +328,20 @@ def _source(config: Rewire, clips: "Corpus", tell: _Teller | None) -> "PairSourc
         mask_share=config.mask_share,
         max_seconds=config.max_seconds,
         seed=config.seed,
+        groups=_groups(config, clips),
     )
+
+
+def _groups(config: Rewire, clips: "Corpus") -> list[str] | None:
+    """The value each clip shares with its batch; None where any clips may meet."""
+    if not config.batch_factor:
+        return None
+    if config.batch_factor not in clips.factors:
+        raise OptionError(
+            "batch_factor",
+            f"got {config.batch_factor!r}; {clips.name} has {', '.join(clips.factors) or 'none'}",
+        )
+    return clips.table[config.batch_factor].tolist()
 
 
 def _texts(config: Rewire, clips: "Corpus", tell: _Teller | None) -> list[str]:
@@ -368,9 +400,9 @@ def _held_out(
 
 
 def _settings(config: Rewire) -> "Settings":
-    from refine.training import Settings
+    from refine.training import settings_of
 
-    return Settings(**{field.name: getattr(config, field.name) for field in fields(Settings)})
+    return settings_of(config)
 
 
 def _refinement(config: Rewire, encoder: "Encoder", corpus: "Corpus") -> dict[str, Any]:
