@@ -1,31 +1,34 @@
-"""What `rewire` does to the isotropy of test clips, corpora it was not trained on among them.
+"""What `rewire` does to test clips of corpora it was not trained on, and what that costs.
 
-    python benchmarks/rewire.py                  # mini, preset mini; about 6 minutes on two cores
+    python benchmarks/rewire.py                  # mini, preset mini; about 8 minutes on two cores
 
-Trains one encoder a kind of positives, then measures base and rewired on speakers that the rewiring
-never heard. Writes docs/measured/rewire.json and prints the Markdown table that the README shows.
+Trains one encoder a kind of positives, then measures base and rewired on clips that the rewiring
+never heard: isotropy, and what the space still holds of words and voices. Writes
+docs/measured/rewire.json and prints the Markdown tables that the README shows.
 """
 
 import dataclasses
 import json
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import tyro
 
-from refine import paths, runs
-from refine.embeddings import open_embeddings
-from refine.evaluation import evaluate
+from refine import encoders, paths, runs
+from refine.corpus import Corpus, open_corpus
+from refine.embeddings import extract
+from refine.metrics import isotropy, verification
 from refine.metrics.change import change
+from refine.metrics.influence import units
+from refine.metrics.trials import trials_from_factor
+from refine.probes import changes, probe
 from refine.recipes import rewire
+from refine.splits import split_of
 
-METRICS = {
-    "isoscore": "IsoScore",
-    "mean_cosine": "mean cosine",
-    "partition": "I(W)",
-}
+METRICS = {"isoscore": "IsoScore", "mean_cosine": "mean cosine", "partition": "I(W)"}
+RESAMPLES = 500
 
 
 @dataclass(frozen=True)
@@ -38,101 +41,150 @@ class Options:
     """Folder of corpora."""
     train: str = "pretrain"
     """Corpus that is trained on (its train speakers)."""
+    batch_factor: str = "source"
+    """Column that the clips of a batch share; empty for a corpus of one kind."""
     positives: tuple[Literal["twin", "neutral", "mixed"], ...] = ("twin",)
     """Kinds of positives to train; neutral and mixed need a corpus with words."""
     text_factor: str = "text"
     """Column with the words of a clip, for neutral copies."""
     test: tuple[str, ...] = (
+        "ravdess:test",
         "ravdess:all",
+        "accents:test",
         "accents:all",
         "arabic_commands:test",
         "librispeech:test",
     )
-    """Corpora that are measured on, each with its split: all where the rewiring heard nothing of
-    the corpus, test where other speakers of it were trained on."""
+    """Corpora that are measured on, each with its split."""
+    price: str = "arabic_commands"
+    """Corpus whose words and speakers say what the space still holds."""
     preset: str = "mini"
     """Preset of the recipe."""
+    work: Path = paths.cache() / "benchmarks" / "rewire"
+    """Where the rewired encoders are kept; a finished one is not trained again."""
     out: Path = paths.ROOT / "docs" / "measured" / "rewire.json"
     """Where the numbers are written."""
 
 
 def main(options: Options) -> None:
     """Train each kind, measure all, write and print."""
-    base = _measure(options.encoder, options)
-    results = {"base": base}
-    changes: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        for positives in options.positives:
-            run = _train(positives, options, Path(folder))
-            results[positives] = _measure(str(run.path), options)
-            changes[positives] = {
-                name: _change(base[name], results[positives][name]) for name in options.test
-            }
+    trained = {kind: _train(kind, options) for kind in options.positives}
+    found: dict[str, Any] = {"isotropy": {"base": {}}, "changes": {}, "price": {}}
+    for kind, run in trained.items():
+        for place in options.test:
+            name, split = place.split(":")
+            corpus = open_corpus(options.data / name)
+            clips = corpus if split == "all" else corpus.subset(split)
+            before, after, speakers = _both(options.encoder, run, clips)
+            base = isotropy.measure(before, speakers, resamples=RESAMPLES)
+            rewired = isotropy.measure(after, speakers, resamples=RESAMPLES)
+            moved = change(before, after, speakers, resamples=RESAMPLES)
+            found["isotropy"]["base"][place] = _dicts(base)
+            found["isotropy"].setdefault(kind, {})[place] = _dicts(rewired)
+            found["changes"].setdefault(kind, {})[place] = _dicts(moved)
+        found["price"][kind] = _price(options, run)
+    settings = dataclasses.asdict(_config(options.positives[0], options))
+    content = {"encoder": options.encoder, "train": options.train, "settings": settings, **found}
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    settings = dataclasses.asdict(rewire.PRESETS[options.preset].config)
-    numbers = {
-        kind: {name: result["isotropy"] for name, result in found.items()}
-        for kind, found in results.items()
-    }
-    content = {"encoder": options.encoder, "train": options.train, "settings": settings}
-    content |= {"isotropy": numbers, "changes": changes}
     options.out.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    print(_table(numbers, changes, options))
+    print(_table(found, options) + "\n\n" + _prices(found, options))
 
 
-def _train(positives: str, options: Options, folder: Path) -> runs.Run:
-    preset = rewire.PRESETS[options.preset].config
-    config = dataclasses.replace(preset, positives=positives, text_factor=options.text_factor)
-    corpus = options.data / options.train
-    run = runs.create(
-        {
-            "command": "train",
-            "recipe": "rewire",
-            "encoder": options.encoder,
-            "corpus": str(corpus),
-            "options": dataclasses.asdict(config),
-            "name": positives,
-        },
-        folder,
+def _config(positives: str, options: Options) -> rewire.Rewire:
+    return dataclasses.replace(
+        rewire.PRESETS[options.preset].config,
+        positives=positives,
+        text_factor=options.text_factor,
+        batch_factor=options.batch_factor,
     )
-    rewire.train(config, options.encoder, corpus, run)
+
+
+def _train(positives: str, options: Options) -> runs.Run:
+    """The finished run of these settings and this base, trained where there is none."""
+    config = _config(positives, options)
+    wanted = {
+        "command": "train",
+        "recipe": "rewire",
+        "encoder": options.encoder,
+        "fingerprint": encoders.peek(options.encoder).fingerprint,
+        "corpus": str(options.data / options.train),
+        "options": dataclasses.asdict(config),
+        "name": positives,
+    }
+    for run in runs.all_runs(options.work):
+        if run.config == wanted and (run.path / "checkpoints" / "final").is_dir():
+            return run
+    run = runs.create(wanted, options.work)
+    rewire.train(config, options.encoder, options.data / options.train, run)
     return run
 
 
-def _measure(encoder: str, options: Options) -> dict[str, Any]:
-    found = {}
-    for place in options.test:
-        name, split = place.split(":")
-        found[place] = evaluate(encoder, options.data / name, split=split)
-    return found
+def _both(encoder: str, run: runs.Run, clips: Corpus) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Vectors before and after, averaged over the hidden states, and the speakers."""
+    tables = [extract(encoders.load(name), clips, layer="mean") for name in (encoder, run.path)]
+    speakers = tables[0].table["speaker"].to_numpy()
+    return tables[0].vectors("mean"), tables[1].vectors("mean"), speakers
 
 
-def _change(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
-    tables = [open_embeddings(result["embeddings"]) for result in (before, after)]
-    vectors = [table.vectors("mean") for table in tables]
-    numbers = change(vectors[0], vectors[1], tables[0].table["speaker"].to_numpy())
+def _price(options: Options, run: runs.Run) -> dict[str, dict[str, Any]]:
+    """Words (a linear probe) and speakers (EER of other words) on test speakers."""
+    clips = open_corpus(options.data / options.price)
+    before, after, speakers = _both(options.encoder, run, clips)
+    words = clips.table["content"].to_numpy()
+    split = split_of(clips.table, "content")
+    first, second = (probe(x, words, split, speakers) for x in (before, after))
+    rows = split.test
+    trials = trials_from_factor(speakers[rows], words[rows])
+    scores = [verification.cosine_scores(x[rows], trials) for x in (before, after)]
+    of = units(len(rows), speakers[rows])
+    voices = [verification.numbers(score, trials, of, "cosine")["eer"] for score in scores]
+    moved = verification.change(scores[0], scores[1], trials, of)["eer"]
+    return {
+        "words, UAR": {
+            "base": first.uar.as_dict(),
+            "rewired": second.uar.as_dict(),
+            "change": changes(first, second, speakers)["uar"].as_dict(),
+        },
+        "speakers, EER": {
+            "base": voices[0].as_dict(),
+            "rewired": voices[1].as_dict(),
+            "change": moved.as_dict(),
+        },
+    }
+
+
+def _dicts(numbers: dict[str, Any]) -> dict[str, Any]:
     return {name: number.as_dict() for name, number in numbers.items()}
 
 
-def _table(numbers: dict[str, Any], changes: dict[str, Any], options: Options) -> str:
-    kinds = list(changes)
+def _table(found: dict[str, Any], options: Options) -> str:
+    kinds = list(found["changes"])
     head = ["corpus", "metric", "base"]
     head += [title for kind in kinds for title in (kind, "change")]
     lines = ["| " + " | ".join(head) + " |", "| --- " * len(head) + "|"]
-    for corpus in options.test:
+    for place in options.test:
         for metric, title in METRICS.items():
-            base = numbers["base"][corpus][metric]
-            cells = [corpus.replace(":", ", "), title, _cell(base)]
+            cells = [place.replace(":", ", "), title]
+            cells.append(_cell(found["isotropy"]["base"][place][metric]))
             for kind in kinds:
-                cells.append(_cell(numbers[kind][corpus][metric]))
-                cells.append(_cell(changes[kind][corpus][metric], "+"))
+                cells.append(_cell(found["isotropy"][kind][place][metric]))
+                cells.append(_cell(found["changes"][kind][place][metric], "+"))
             lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _prices(found: dict[str, Any], options: Options) -> str:
+    lines = [f"| {options.price}, test | base | rewired | change |", "| --- " * 4 + "|"]
+    for kind, price in found["price"].items():
+        for name, row in price.items():
+            cells = [_cell(row["base"]), _cell(row["rewired"]), _cell(row["change"], "+")]
+            lines.append(f"| {kind}: {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
 def _cell(number: dict[str, Any], sign: str = "") -> str:
     value, low, high = (format(number[key], f"{sign}.3f") for key in ("value", "low", "high"))
-    return f"{value} [{low}, {high}]"
+    return f"{value} [{low}, {high}]".replace("-", "−")
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ class PairSource:
     def rows(self, step: int, size: int) -> np.ndarray:
         """Rows of the clips of a step; all keys differ."""
         if self.groups is not None:
-            return self._grouped(step, size)
+            return self._grouped(self.groups, step, size)
         size = min(size, len(self.clips))
         batches = len(self.clips) // size
         epoch, place = divmod(step - 1, batches)
@@ -86,14 +86,14 @@ class PairSource:
             chosen = np.append(chosen, random.choice(others))
         return chosen
 
-    def _grouped(self, step: int, size: int) -> np.ndarray:
+    def _grouped(self, groups: np.ndarray, step: int, size: int) -> np.ndarray:
         """Batches of one group each, those of an epoch in random order; all keys differ."""
-        cuts = [range(0, int(n), size) for n in np.bincount(self.groups)]
+        cuts = [range(0, int(n), size) for n in np.bincount(groups)]
         places = [(group, first) for group, cut in enumerate(cuts) for first in cut]
         epoch, place = divmod(step - 1, len(places))
         random = np.random.default_rng([self.seed, ORDER, epoch])
         group, first = places[random.permutation(len(places))[place]]
-        members = random.permutation(np.flatnonzero(self.groups == group))
+        members = random.permutation(np.flatnonzero(groups == group))
         chosen = members[first : first + size]
         chosen = chosen[np.sort(np.unique(self.keys[chosen], return_index=True)[1])]
         if len(chosen) < 2:  # the rest of a group: any other of it, else any other clip

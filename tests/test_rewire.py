@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -504,3 +505,25 @@ def test_weights_that_blow_up_end_in_a_sentence_and_leave_the_last_good_encoder(
     with pytest.raises(TrainingError, match=r"step 8: the loss is not finite .* learning rate"):
         rewire.train(QUICK, hubert, corpus, run)
     assert read_refinement(encoders.peek(run.path).folder)["step"] == 5
+
+
+def test_batches_share_a_group(corpus):
+    """Every clip once an epoch, in batches of one group; the last of a group is not left alone."""
+    clips = open_corpus(corpus)
+    groups = clips.table["speaker"].tolist()
+    source = PairSource(
+        clips, [None] * len(groups), twin_share=0, mask_share=0.2, max_seconds=1, seed=0,
+        groups=groups,
+    )  # fmt: skip
+    cuts = sum(-(-groups.count(name) // 4) for name in set(groups))
+    batches = [source.rows(step, 4) for step in range(1, cuts + 1)]
+    assert {row for rows in batches for row in rows.tolist()} == set(range(len(groups)))
+    for rows in batches:
+        assert len(rows) == len(set(rows.tolist())) >= 2
+        assert len({groups[row] for row in rows}) == 1
+    assert (source.rows(3, 4) == source.rows(3, 4)).all()
+
+
+def test_a_missing_batch_factor_is_named(corpus, hubert):
+    with pytest.raises(OptionError, match="batch_factor.*colour.*speaker"):
+        rewire.train(replace(QUICK, batch_factor="colour"), hubert, corpus, new_run(corpus))

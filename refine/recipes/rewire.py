@@ -144,14 +144,14 @@ PRESETS: dict[str, Preset] = {
     ),
     "mini": Preset(
         Rewire(
-            steps=120,
-            batch_size=32,
-            learning_rate=2e-4,
+            steps=100,
+            batch_size=48,
+            learning_rate=3e-4,
             temperature=0.1,
             schedule="cosine",
             warmup_steps=10,
             clip_norm=1.0,
-            max_seconds=2.0,
+            max_seconds=1.0,
             checkpoint_every=40,
             probe_every=20,
         ),
