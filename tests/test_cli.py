@@ -55,7 +55,7 @@ def test_a_recipes_help_is_its_docstrings(recipe: str, capsys: pytest.CaptureFix
         ("evaluate --encoder mini --corpus demo --layer last", "layer: got 'last'; expected"),
         ("evaluate --encoder mini --corpus /nowhere", "/nowhere: no such folder"),
         ("embed --encoder mini --corpus demo --out x.csv", "out: got x.csv; give a name that ends"),
-        ("embed --encoder mini --corpus demo --out x.parquet --layer best", "layer: best needs"),
+        ("embed --encoder mini --corpus demo --out x.parquet --layer best", "factor: --layer best"),
         ("train nope --encoder mini", "recipe: got 'nope'; expected one of: rewire"),
         ("train --encoder mini", "name a recipe, as in"),
         ("train --resume nope", "nope: no such run in"),
@@ -276,6 +276,61 @@ def test_embed_and_evaluate_print_one_object(
     assert {"value", "low", "high", "n", "null"} <= set(result["isotropy"]["isoscore"])
     assert main(["evaluate", *common[:-1]]) == 0
     assert "isoscore" in capsys.readouterr().out
+
+
+def test_embed_takes_the_best_layer_for_a_factor(
+    tiny_encoder, tone_corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from refine.embeddings import open_embeddings
+
+    out = tmp_path / "best.parquet"
+    command = ["embed", "--encoder", str(tiny_encoder("hubert")), "--corpus", str(tone_corpus)]
+    command += ["--out", str(out), "--layer", "best"]
+    assert main(command) == 2
+    assert "--layer best and --factor NAME go together" in capsys.readouterr().err
+    assert main([*command, "--factor", "content"]) == 0
+    assert "best for content, dev UAR" in capsys.readouterr().out
+    table = open_embeddings(out)
+    scores = table.metadata["best"]["dev_uar"]
+    assert set(scores) == {"0", "1", "2", "mean"}
+    assert scores[table.layers[0]] == max(scores.values())
+    whole = tmp_path / "all.parquet"
+    main([*command[:-4], "--out", str(whole), "--layer", "all", "--json"])
+    expected = open_embeddings(whole).vectors(table.layers[0])
+    np.testing.assert_allclose(table.vectors(table.layers[0]), expected, atol=1e-6)
+    capsys.readouterr()
+    assert main([*command, "--factor", "mood"]) == 2
+    assert "mood: no such factor" in capsys.readouterr().err
+
+
+def test_embed_writes_a_named_subspace(
+    tiny_encoder, tone_corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from refine import encoders
+    from refine.embeddings import open_embeddings
+    from refine.encoders.projector import Projector, ProjectorConfig
+
+    encoder = encoders.load(tiny_encoder("hubert"))
+    config = ProjectorConfig((32, 8), subspaces={"speaker": 3, "content": 5}, feature_layer=1)
+    encoder.projector = Projector(config)
+    encoder.save(tmp_path / "projected", {"recipe": "interventional"}, small=True)
+    out = tmp_path / "x.parquet"
+    command = ["embed", "--encoder", str(tmp_path / "projected"), "--corpus", str(tone_corpus)]
+    command += ["--out", str(out), "--json"]
+    assert main([*command, "--subspace", "speaker"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert (printed["layers"], printed["subspace"], printed["dim"]) == (["projected"], "speaker", 3)
+    speaker = open_embeddings(out).vectors("projected")
+    assert main([*command, "--layer", "projected"]) == 0
+    assert np.array_equal(open_embeddings(out).vectors("projected")[:, :3], speaker)
+    for more, sentence in (
+        (["--subspace", "mood"], "has no mood at layer projected; there are speaker, content"),
+        (["--layer", "1", "--subspace", "speaker"], "has no speaker at layer 1"),
+        (["--pool", "stats"], "got stats; the projector of"),
+    ):
+        capsys.readouterr()
+        assert main([*command, *more]) == 2
+        assert sentence in capsys.readouterr().err
 
 
 def test_app_becomes_streamlit_in_the_repository(

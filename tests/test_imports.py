@@ -40,22 +40,37 @@ TORCH_FREE = (
     "refine.jobs",
     "refine.worker",
     "refine.corpus",
+    "refine.losses.bounds",
     "refine.metrics",
     "refine.synthesis",
     "refine.embeddings",
     "refine.evaluation",
+    "refine.comparison",
+    "refine.factors",
+    "refine.probes",
+    "refine.softmax",
+    "refine.splits",
     "refine.projection",
     "refine.spectrogram",
     "refine.demo",
     "refine.recipes",
+    "refine.pseudo_labels",
     "refine.encoders",
+    "refine.heads",
+    "refine.head_fitting",
     "refine.cli",
     "refine.__main__",
 )
 # What a trained encoder is made of: it knows neither runs, jobs nor the command line.
 LIBRARY = ("audio", "augment", "corpus", "synthesis", "encoders", "losses", "metrics", "options")
 # Loaded with the first encoder, by `refine.encoders.__getattr__`.
-WITH_TORCH = tuple(f"refine.encoders.{n}" for n in ("pretrained", "padding", "pooling", "collate"))
+WITH_TORCH = tuple(
+    f"refine.encoders.{name}"
+    for name in (
+        "pretrained", "padding", "pooling", "collate", "encoder", "projector", "trainable",
+        "parts", "speaker", "networks", "masked", "fbank",
+    )
+)  # fmt: skip
 LOADS_TORCH = (*WITH_TORCH, *(f"refine.encoders.{n}" for n in ("load", "Encoder", "Hidden")))
 HEAVY = ("torch", "transformers", "torchaudio", "accelerate")
 

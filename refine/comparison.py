@@ -1,0 +1,112 @@
+"""What changed between two encoders on the same clips: every number, paired.
+
+    changes(evaluate("mini", corpus), evaluate("mini-rewire", corpus))["classes"]["emotion"]
+
+Made of two results of `evaluation.evaluate` and their embedding tables: no encoder is loaded and no
+probe is fitted again. Both sides of an interval draw the same speakers.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from refine.embeddings import open_embeddings
+from refine.factors import apart_of, labels_of
+from refine.metrics import accuracy, classes, verification
+from refine.metrics.change import change
+from refine.metrics.influence import number, units
+from refine.metrics.intervals import RESAMPLES, Number
+
+
+class ComparisonError(ValueError):
+    """Two results that cannot be compared. The message says why."""
+
+
+def changes(
+    before: dict[str, Any], after: dict[str, Any], seed: int = 0, resamples: int = RESAMPLES
+) -> dict[str, Any]:
+    """After minus before of isotropy and, by factor, class structure, probes and verification.
+
+    Clips that only one side could encode are left out of both.
+    Returns: `n_clips`, `isotropy` (name -> Number dict), `classes` and `verification` (factor ->
+        name -> Number dict), `left_out_factors` (factor -> why).
+    Raises: `ComparisonError` for results on other corpora or without a clip in common.
+    """
+    tables = [open_embeddings(side["embeddings"]) for side in (before, after)]
+    first, second = (table.table.fillna("") for table in tables)
+    places = {clip: row for row, clip in enumerate(second["clip"])}
+    rows = [(row, places[clip]) for row, clip in enumerate(first["clip"]) if clip in places]
+    if before["corpus"] != after["corpus"] or len(rows) < 2:
+        raise ComparisonError(
+            f"{before['encoder']} was measured on {before['corpus']} and {after['encoder']} on "
+            f"{after['corpus']}, with {len(rows)} clips in common; measure both on the same clips"
+        )
+    mine, theirs = (np.array(side) for side in zip(*rows, strict=True))
+    x = tables[0].vectors(before["layer"])[mine].astype(np.float64)
+    z = tables[1].vectors(after["layer"])[theirs].astype(np.float64)
+    table = first.iloc[mine].reset_index(drop=True)
+    speakers = None
+    if "speaker" in table and (table["speaker"] != "").any():
+        speakers = table["speaker"].to_numpy(dtype=object)
+    found: dict[str, Any] = {
+        "n_clips": len(rows),
+        "isotropy": _dicts(change(x, z, speakers, seed, resamples)),
+        "classes": {},
+        "verification": {},
+    }
+    left_out: dict[str, str] = {}
+    for factor in [name for name in table.columns if name != "clip"]:
+        try:
+            labels = labels_of(table, factor)
+            spread = classes.change(x, z, labels, speakers, seed, resamples)
+            probed = _probes(before, after, factor, seed, resamples)
+            found["classes"][factor] = _dicts(spread | probed)
+            trials = verification.trials_from_factor(labels, apart_of(table, factor), seed=seed)
+            scores, others = (verification.cosine_scores(side, trials) for side in (x, z))
+            of = verification.drawn(len(table), speakers, seed)
+            found["verification"][factor] = _dicts(
+                verification.change(scores, others, trials, of, seed, resamples)
+            )
+        except ValueError as error:
+            left_out[factor] = str(error)
+    return found | {"left_out_factors": left_out}
+
+
+def _probes(
+    before: dict[str, Any], after: dict[str, Any], factor: str, seed: int, resamples: int
+) -> dict[str, Number]:
+    """Of the probes' predictions on the test clips of both; empty where one has none."""
+    sides = [side["probes"].get(factor) for side in (before, after)]
+    if None in sides:
+        return {}
+    places = {clip: row for row, clip in enumerate(sides[1]["clips"])}
+    both = [(row, places[clip]) for row, clip in enumerate(sides[0]["clips"]) if clip in places]
+    if len(both) < 2:
+        return {}
+    rows = [[pair[side] for pair in both] for side in (0, 1)]
+    speakers = sides[0]["speakers"]
+    of = units(len(both), None if speakers is None else [speakers[r] for r in rows[0]], seed=seed)
+    names = sorted({*sides[0]["classes"], *sides[1]["classes"]})
+    first, second = (
+        accuracy.statistics(
+            [side["truth"][r] for r in kept], [side["predictions"][r] for r in kept], names, of
+        )
+        for side, kept in zip(sides, rows, strict=True)
+    )
+    return {
+        f"probe_{name}": number(
+            second[name].minus(first[name]),
+            of,
+            f"Change of the linear probe's {name}, after minus before on the same test clips.",
+            (-1.0, 1.0),
+            resamples,
+            seed,
+            direction="higher",
+            null=0.0,
+        )
+        for name in first
+    }
+
+
+def _dicts(numbers: dict[str, Number]) -> dict[str, dict[str, Any]]:
+    return {name: one.as_dict() for name, one in numbers.items()}
