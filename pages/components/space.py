@@ -10,6 +10,7 @@ from pages.components import guard, player
 from pages.components import maps as linked
 from refine.corpus import Corpus
 from refine.embeddings import open_embeddings
+from refine.evaluation import table_of
 from refine.metrics import isotropy
 from refine.metrics.change import change
 from refine.metrics.intervals import Number
@@ -19,28 +20,33 @@ MOST = 2_000  # points on a map; more are sampled, and it says so
 
 
 def vectors(result: dict[str, Any], layer: str | None) -> np.ndarray:
-    return open_embeddings(result["embeddings"]).vectors(layer or result["layer"])
+    return open_embeddings(table_of(result, layer)).vectors(layer or result["layer"])
+
+
+def _place(result: dict[str, Any], layer: str | None) -> tuple[str, str]:
+    """The table of a layer, and the layer (None: the result's own, as "projected")."""
+    return table_of(result, layer), layer or result["layer"]
 
 
 def cosines(result: dict[str, Any], layer: str | None) -> list[float]:
     """Cosines of random pairs."""
     if layer in (None, result["layer"]):
         return result["cosines"]
-    return _cosines(result["embeddings"], str(layer))
+    return _cosines(table_of(result, layer), str(layer))
 
 
 def spectrum(result: dict[str, Any], layer: str | None) -> list[float]:
     """Normalised singular values."""
     if layer is None or layer == result["layer"] or layer not in result["layers"]:
         return result["spectrum"]
-    return _spectrum(result["embeddings"], str(layer))
+    return _spectrum(table_of(result, layer), str(layer))
 
 
 def paired(results: dict[str, dict[str, Any]], layer: str | None) -> dict[str, Any] | None:
     """The changes of every metric on the same clips, or None where there is no such pair."""
     if len(results) < 2:
         return None
-    places = [(result["embeddings"], layer or result["layer"]) for result in results.values()]
+    places = [_place(result, layer) for result in results.values()]
     return _paired(tuple(places))
 
 
@@ -81,7 +87,7 @@ def maps(results: dict[str, dict[str, Any]], layer: str | None, corpus: Corpus) 
     st.subheader("The same clips, before and after" if len(results) > 1 else "The clips")
     # a click plays its clip; only the whole page drawn anew (not this part) makes it silent again
     st.session_state["maps_play"] = False
-    places = {r: (result["embeddings"], layer or result["layer"]) for r, result in results.items()}
+    places = {role: _place(result, layer) for role, result in results.items()}
     _pair(_joint(places), corpus)
 
 
