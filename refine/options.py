@@ -123,7 +123,7 @@ def to_arguments(instance: Any, cls: type | None = None, base: Any = None) -> li
     for option in options(cls or type(instance)):
         value = getattr(instance, option.name)
         default = option.default if base is None else getattr(base, option.name)
-        unchanged = value == default and type(value) is type(default)
+        unchanged = value == default and isinstance(value, bool) == isinstance(default, bool)
         if unchanged and not (option.required and base is None):
             continue
         flag = option.name.replace("_", "-")

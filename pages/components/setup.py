@@ -13,8 +13,13 @@ from refine.recipes import RECIPES
 from refine.runs import Run
 from refine.worker import recipe_class
 
-# what one changes first; everything else is folded
-BASIC = ("positives", "steps", "batch_size", "learning_rate", "temperature", "max_seconds")
+# what one changes first, recipe by recipe; everything else is folded
+BASIC = {
+    "rewire": ("positives", "steps", "batch_size", "learning_rate", "temperature", "max_seconds"),
+    "dino": ("epochs", "batch_size", "learning_rate", "outputs", "long_seconds", "short_seconds"),
+    "two_step": ("factor", "contrastive", "noncontrastive", "weight", "steps", "learning_rate"),
+    "interventional": ("factors", "engine", "steps", "pooling", "temperature", "learning_rate"),
+}
 SMALL = 50_000_000  # parameters; below it the paper's settings, made for 300 M, do little
 
 
@@ -38,7 +43,7 @@ def draw() -> None:
         st.subheader("Options")
         presets = forms.presets(cls)
         base = presets[preset].config if preset in presets else cls()
-        options = forms.fill(cls, base, BASIC, key=f"{recipe}/{preset}")
+        options = forms.fill(cls, base, BASIC.get(recipe, ()), key=f"{recipe}/{preset}")
     with right:
         st.subheader("Start")
         config: dict[str, Any] = {
