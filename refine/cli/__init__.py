@@ -9,7 +9,7 @@ from typing import Annotated, Any, Protocol, Union
 
 import tyro
 
-from refine.cli import app, jobs, measure, speech, train
+from refine.cli import app, jobs, measure, predict, speech, train
 
 
 class CommandError(ValueError):
@@ -27,6 +27,8 @@ COMMANDS: dict[str, type] = {
     "train": train.Train,
     "embed": measure.Embed,
     "evaluate": measure.Evaluate,
+    "heads": predict.Heads,
+    "predict": predict.Predict,
     "synthesise": speech.Synthesise,
     "jobs": jobs.Jobs,
     "app": app.App,
@@ -38,6 +40,7 @@ JOBS: dict[str, type] = {
     "resume": jobs.Resume,
     "run": jobs.Execute,
 }
+HEADS: dict[str, type] = {"fit": predict.Fit, "list": predict.List, "delete": predict.Delete}
 
 
 def run(arguments: list[str]) -> int:
@@ -47,6 +50,9 @@ def run(arguments: list[str]) -> int:
         return train.run(rest, parse, f"{program()} train")
     if verb == "jobs":
         return _choose(JOBS, rest or ["--help"], f"{program()} jobs", jobs.Jobs.__doc__).run()
+    if verb == "heads":
+        about = predict.Heads.__doc__
+        return _choose(HEADS, rest or ["--help"], f"{program()} heads", about).run()
     if verb == "train":
         arguments = ["train", "--help"]
     return _choose(COMMANDS, arguments or ["--help"], program(), _DESCRIPTION).run()
