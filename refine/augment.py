@@ -13,6 +13,7 @@ import torchaudio.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+QUIETEST = 1e-6  # peak of a sound; the energy of a quieter one is lost in float32
 MASK_SHARE = 0.2  # of a clip's samples; Yang et al. 2022 set one block of this share to 0
 
 
@@ -84,7 +85,8 @@ def add_noise(
     stretch = noise[which.to(noise.device)].gather(1, index.to(noise.device))
     stretch = stretch.to(waveforms) * _valid(waveforms, lengths)
     # a stretch may fall into a pause of the sound; a whisper of it keeps the ratio finite
-    stretch = torch.where(stretch.abs().amax(-1, keepdim=True) > 0, stretch, _hiss(stretch))
+    heard = stretch.abs().amax(-1, keepdim=True) > QUIETEST
+    stretch = torch.where(heard, stretch, _hiss(stretch) * _valid(waveforms, lengths))
     ratio = low + (high - low) * torch.rand(batch, generator=generator)
     loud = waveforms.square().sum(-1, keepdim=True) > 0
     mixed = F.add_noise(waveforms, stretch, ratio.to(waveforms), lengths)

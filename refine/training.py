@@ -12,7 +12,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -22,11 +22,12 @@ from torch import nn
 
 from refine import checkpoints
 from refine.checkpoints import CheckpointError
+from refine.optimisers import Kind, one_cycle, optimiser
 from refine.runs import Run
 
 Outcome = Literal["finished", "stopped"]
 Precision = Literal["auto", "fp32", "bf16"]
-Schedule = Literal["constant", "cosine", "linear"]
+Schedule = Literal["constant", "cosine", "linear", "onecycle"]
 
 STATUS_EVERY_S = 1.0  # a page reads the status about once a second
 
@@ -37,7 +38,13 @@ class TrainingError(ValueError):
 
 @runtime_checkable
 class Objective(Protocol):
-    """What a recipe trains."""
+    """What a recipe trains.
+
+    Two more methods may be there. `before_step(step)` is called after the backward pass, before
+    clipping and the optimiser: set the `.grad` of what is held still to None. `groups()` returns
+    the parameter groups of the optimiser: dicts with `params`, and where they differ from the rest
+    `weight_decay` and `scale` (of the learning rate); `optimisers.undecayed` makes the usual two.
+    """
 
     @property
     def module(self) -> nn.Module:
@@ -73,6 +80,10 @@ class Settings:
     precision: Precision = "auto"
     seed: int = 0
     checkpoint_every: int = 100
+    lowest_rate: float = 0.0  # where a cosine or a line ends
+    optimizer: Kind = "adamw"
+    betas: tuple[float, float] = (0.9, 0.999)  # sgd: its momentum is the first
+    amsgrad: bool = False
 
     def __post_init__(self) -> None:
         for name, low in (("steps", 1), ("checkpoint_every", 1), ("warmup_steps", 0)):
@@ -82,12 +93,21 @@ class Settings:
             raise TrainingError(f"learning_rate: got {self.learning_rate}; expected 1e-8 to 1")
 
 
+def settings_of(config: Any) -> Settings:
+    """The settings among a recipe's options; the others keep their defaults."""
+    names = [field.name for field in fields(Settings) if hasattr(config, field.name)]
+    return Settings(**{name: getattr(config, name) for name in names})
+
+
 def learning_rate(settings: Settings, step: int) -> float:
     """Learning rate of a step (1, 2, … `steps`).
 
     Warm-up rises linearly to `learning_rate` at step `warmup_steps`; then the rate stays, or falls
-    to 0 just after the last step along half a cosine or a line.
+    to `lowest_rate` just after the last step along half a cosine or a line. onecycle has its own
+    warm-up: half a cosine up over the first tenth of the steps, half a cosine down over the rest.
     """
+    if settings.schedule == "onecycle":
+        return settings.learning_rate * one_cycle(step - 1, settings.steps)
     if step <= settings.warmup_steps:
         return settings.learning_rate * step / settings.warmup_steps
     past = (step - 1 - settings.warmup_steps) / max(1, settings.steps - settings.warmup_steps)
@@ -95,8 +115,9 @@ def learning_rate(settings: Settings, step: int) -> float:
         "constant": 1.0,
         "cosine": 0.5 * (1 + math.cos(math.pi * past)),
         "linear": 1 - past,
-    }
-    return settings.learning_rate * factor[settings.schedule]
+    }[settings.schedule]
+    lowest = min(settings.lowest_rate, settings.learning_rate)
+    return lowest + (settings.learning_rate - lowest) * factor
 
 
 def fit(
@@ -184,9 +205,16 @@ class _Loop:
         self.trained = [p for p in objective.module.parameters() if p.requires_grad]
         if not self.trained:
             raise TrainingError("nothing to train: every parameter is frozen; free some of them")
-        self.optimizer = torch.optim.AdamW(
-            self.trained, lr=settings.learning_rate, weight_decay=settings.weight_decay
+        split = getattr(objective, "groups", None)
+        self.optimizer = optimiser(
+            split() if split else [{"params": self.trained}],
+            settings.optimizer,
+            settings.learning_rate,
+            settings.weight_decay,
+            settings.betas,
+            settings.amsgrad,
         )
+        self.before_step = getattr(objective, "before_step", None)
         self.last: tuple[int, float] | None = None  # step and total of the last finite loss
 
     def advance(self, step: int) -> dict[str, Any]:
@@ -194,15 +222,18 @@ class _Loop:
         started = time.perf_counter()
         rate = learning_rate(self.settings, step)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("scale", 1.0)
         batch = self.objective.batch(step)
         with self.accelerator.autocast():
             parts = self.objective.loss(batch)._asdict()
-        values = {name: float(torch.as_tensor(value).detach()) for name, value in parts.items()}
+        values = _numbers(parts)
         if not all(math.isfinite(value) for value in values.values()):
             raise self._diverged(step, rate, values, "the loss is not finite")
         self.optimizer.zero_grad(set_to_none=True)
         self.accelerator.backward(parts["total"])
+        if self.before_step is not None:
+            self.before_step(step)
+        self._average()
         limit = self.settings.clip_norm or math.inf
         norm = float(self.accelerator.clip_grad_norm_(self.trained, limit))
         if not math.isfinite(norm):
@@ -215,6 +246,13 @@ class _Loop:
             row["audio_s"] = float(audio_s)
         return row | {"seconds": time.perf_counter() - started}
 
+    def _average(self) -> None:
+        """Each process has the gradient of its own part of the batch; all step with the mean."""
+        if self.accelerator.num_processes > 1:
+            for parameter in self.trained:
+                if parameter.grad is not None:
+                    parameter.grad = self.accelerator.reduce(parameter.grad, "mean")
+
     def _diverged(
         self, step: int, rate: float, values: dict[str, float], what: str
     ) -> TrainingError:
@@ -225,6 +263,12 @@ class _Loop:
             "lower learning_rate, or add warmup_steps or clip_norm, and start again "
             "(the last checkpoint is kept)"
         )
+
+
+def _numbers(parts: dict[str, Any]) -> dict[str, float]:
+    """The single numbers among the parts of a loss: a row of the log holds no matrix."""
+    tensors = {name: torch.as_tensor(value).detach() for name, value in parts.items()}
+    return {name: float(value) for name, value in tensors.items() if value.numel() == 1}
 
 
 def _accelerator(precision: Literal["fp32", "bf16"]) -> Any:

@@ -137,3 +137,11 @@ def test_the_same_seed_gives_the_same_change_and_the_input_stays(batch):
 def test_senseless_input_is_refused_by_name(batch, change, message):
     with pytest.raises(ValueError, match=message):
         change(*batch)
+
+
+def test_noise_that_is_all_but_silent_somewhere_stays_finite():
+    sound = torch.full((1, 4000), 1e-30)
+    clips, lengths = torch.randn(3, 2000), torch.tensor([2000, 1500, 1000])
+    mixed = augment.add_noise(clips, lengths, sound, (5.0, 5.0), seed=0)
+    assert torch.isfinite(mixed).all()
+    assert (mixed[2, 1000:] == clips[2, 1000:]).all()

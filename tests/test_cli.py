@@ -167,7 +167,7 @@ def test_training_here_is_a_run_like_any_other(
     assert run.status().state == "finished"
     (asked,) = counting
     assert asked["options"]["steps"] == 7
-    assert asked["options"]["batch_size"] == 32  # the preset's
+    assert asked["options"]["batch_size"] == 48  # the preset's
     assert asked["preset"] == "mini"
     assert main(["train", "--resume", run.id]) == 2
     assert "it has finished" in capsys.readouterr().err

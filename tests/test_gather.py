@@ -183,14 +183,15 @@ def test_refuses_rows_of_different_shape_in_every_process(found):
         assert "different shape cannot be gathered; got [(2, 3), (2, 4)]" in process["rows"]["told"]
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("device", ["cpu", *(["cuda"] if torch.cuda.is_available() else [])])
 @pytest.mark.parametrize("name", LOSSES)
-def test_a_gpu_says_the_same_in_half_precision(name):
+def test_half_precision_says_the_same(name, device):
     z = network()(views()).detach().to(torch.bfloat16)
     expected = LOSSES[name](z.float(), LABELS)
-    with torch.autocast("cuda", torch.bfloat16):
-        found = LOSSES[name](z.cuda(), LABELS.cuda())
-    torch.testing.assert_close(found.cpu(), expected, atol=1e-4, rtol=1e-4)
+    with torch.autocast(device, torch.bfloat16):
+        found = LOSSES[name](z.to(device), LABELS.to(device))
+    # the centre of DINO is rounded to half precision too
+    torch.testing.assert_close(found.cpu(), expected, atol=2e-3, rtol=1e-3)
 
 
 def test_one_process_keeps_its_rows():

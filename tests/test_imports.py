@@ -60,6 +60,9 @@ TORCH_FREE = (
     "refine.head_fitting",
     "refine.cli",
     "refine.__main__",
+    "refine.adapter",
+    "refine.supervision",
+    "refine.triplets",
 )
 # What a trained encoder is made of: it knows neither runs, jobs nor the command line.
 LIBRARY = ("audio", "augment", "corpus", "synthesis", "encoders", "losses", "metrics", "options")

@@ -525,5 +525,5 @@ def test_batches_share_a_group(corpus):
 
 
 def test_a_missing_batch_factor_is_named(corpus, hubert):
-    with pytest.raises(OptionError, match="batch_factor.*colour.*speaker"):
+    with pytest.raises(OptionError, match=r"batch_factor.*colour.*speaker"):
         rewire.train(replace(QUICK, batch_factor="colour"), hubert, corpus, new_run(corpus))

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from refine import checkpoints, training
+from refine.optimisers import undecayed
 from refine.runs import Run
 from refine.training import Settings, TrainingError, fit, learning_rate, measure
 
@@ -363,3 +364,97 @@ def test_measure_times_real_steps_and_keeps_nothing(tmp_path):
 def test_auto_precision_is_one_of_the_two():
     assert training.resolve_precision("auto") in ("fp32", "bf16")
     assert training.resolve_precision("fp32") == "fp32"
+
+
+# -- what recipes may ask for ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("steps", [20, 33, 480])
+def test_one_cycle_is_torchs(steps):
+    settings = Settings(steps=steps, learning_rate=0.2, schedule="onecycle")
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    cycle = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, 0.2, steps, pct_start=0.1, div_factor=25, final_div_factor=1e3
+    )
+    theirs = []
+    for _ in range(steps):
+        theirs.append(cycle.get_last_lr()[0])
+        optimizer.step(), cycle.step() if len(theirs) < steps else None
+    ours = [learning_rate(settings, step) for step in range(1, steps + 1)]
+    assert ours == pytest.approx(theirs, rel=1e-9)
+
+
+def test_a_rate_falls_to_its_lowest():
+    settings = Settings(steps=100, learning_rate=0.5, schedule="cosine", lowest_rate=0.1)
+    ours = [learning_rate(settings, step) for step in (1, 51)]
+    assert ours == pytest.approx([0.5, 0.3])
+    assert 0.1 < learning_rate(settings, 100) < 0.101
+
+
+def test_what_is_held_before_a_step_does_not_move_and_is_not_clipped(tmp_path):
+    class Held(Regression):
+        def before_step(self, step):
+            if step <= 3:
+                self.module[2].weight.grad = None
+
+        def after_step(self, step):
+            super().after_step(step)
+            self.seen = {**getattr(self, "seen", {}), step: self.module[2].weight.clone()}
+
+    objective, start = Held(), Held().module[2].weight.clone()
+    fit(objective, SETTINGS, FakeRun(tmp_path / "held"))
+    assert all(torch.equal(objective.seen[step], start) for step in (1, 2, 3))
+    assert not torch.equal(objective.seen[4], start)
+    whole, halves = FakeRun(tmp_path / "whole"), FakeRun(tmp_path / "halves", stop_after=2)
+    settings = Settings(**{**SETTINGS.__dict__, "checkpoint_every": 2})
+    fit(Held(), settings, whole)
+    fit(Held(), settings, halves)
+    halves.stop_after = None
+    fit(Held(), settings, halves, resume=True)
+    assert_same(whole, halves)
+
+
+@pytest.mark.parametrize(
+    ("kind", "amsgrad"), [("adamw", False), ("adamw", True), ("adam", True), ("sgd", False)]
+)
+def test_every_optimiser_resumes_bit_for_bit_with_its_groups(tmp_path, kind, amsgrad):
+    class Grouped(Regression):
+        def groups(self):
+            matrices, vectors = undecayed(self.module)
+            return [matrices, {**vectors, "scale": 0.5}]
+
+    changes = {"optimizer": kind, "amsgrad": amsgrad, "betas": (0.9, 0.95), "learning_rate": 1e-3}
+    settings = Settings(**{**SETTINGS.__dict__, **changes})
+    whole, halves = FakeRun(tmp_path / "whole"), FakeRun(tmp_path / "halves", stop_after=5)
+    fit(Grouped(), settings, whole)
+    fit(Grouped(), settings, halves)
+    halves.stop_after = None
+    fit(Grouped(), settings, halves, resume=True)
+    assert_same(whole, halves)
+
+
+def test_biases_are_not_decayed_and_a_group_may_be_slower(tmp_path):
+    class Still(Regression):
+        def groups(self):
+            return [{**group, "scale": 0.5} for group in undecayed(self.module)]
+
+        def loss(self, batch):
+            nothing = sum(parameter.sum() * 0 for parameter in self.module.parameters())
+            return Loss(nothing, nothing, nothing)
+
+    before, after = Still(), Still()
+    settings = Settings(steps=1, learning_rate=0.1, weight_decay=0.5, precision="fp32")
+    fit(after, settings, FakeRun(tmp_path))
+    for name, parameter in after.module.named_parameters():
+        kept = 1.0 if parameter.ndim == 1 else 1 - 0.1 * 0.5 * 0.5
+        torch.testing.assert_close(parameter, before.module.get_parameter(name) * kept)
+
+
+def test_settings_are_read_off_the_options_that_have_their_names():
+    class Options:
+        steps, learning_rate, betas = 7, 0.25, (0.9, 0.95)
+        temperature = 0.1
+
+    settings = training.settings_of(Options())
+    assert (settings.steps, settings.learning_rate, settings.betas) == (7, 0.25, (0.9, 0.95))
+    assert settings.clip_norm == 0

@@ -1,4 +1,4 @@
-"""`refine synthesise`: spoken text in chosen voices, one file or a copy of a whole corpus."""
+"""`refine synthesise`: spoken text in chosen voices, copies of a corpus, or its pseudo-speakers."""
 
 import re
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class SpeechError(ValueError):
 
 @dataclass(frozen=True)
 class Synthesise:
-    """Speak a text into a wav file, or make neutral copies of a corpus (voice en, monotone)."""
+    """Speak a text into a wav file, or make neutral copies (or other voices) of a corpus."""
 
     text: tyro.conf.Positional[str | None] = None
     """What to say."""
@@ -37,6 +37,11 @@ class Synthesise:
     """Liveliness of the melody, 0 (monotone) to 99; by default 50, for copies of a corpus 0."""
     corpus: str | None = None
     """Speak the text of every clip of this corpus instead, into a folder with clips.csv."""
+    pseudo: int | None = None
+    """With --corpus, speak nothing: change every recording into so many voices (its own is the
+    first), by pitch, melody, formants and tilt, so that each says everything."""
+    seed: int = 0
+    """Draws the voices of --pseudo; the same seed repeats them."""
     json: Flag = False
     """Print one JSON object."""
 
@@ -46,6 +51,10 @@ class Synthesise:
             raise SpeechError("out: missing; give a wav file, or with --corpus a folder")
         if (self.text is None) == (self.corpus is None):
             raise SpeechError("text: give either a text in quotes or --corpus, not both or neither")
+        if self.pseudo is not None and self.corpus is None:
+            raise SpeechError("pseudo: needs --corpus, whose recordings it changes")
+        if self.corpus and self.pseudo is not None:
+            return self._pseudo(self.corpus, self.pseudo)
         return self._copies(self.corpus) if self.corpus else self._speak(self.text or "")
 
     def _voices(self, pitch_range: int) -> "list[Voice]":
@@ -78,6 +87,24 @@ class Synthesise:
             print("\n".join(f"{item['path']}: {item['seconds']:.2f} s" for item in written))
         return 0
 
+    def _pseudo(self, source: str, number: int) -> int:
+        from refine.corpus import open_corpus
+        from refine.pseudo_speakers import cast, write
+
+        assert self.out is not None
+        _refuse_corpus(self.out)
+        speakers = cast(number, self.seed)
+        with phases() as report:
+            corpus = open_corpus(source, progress=lambda *n: report("opening the corpus", *n))
+            self.out.mkdir(parents=True, exist_ok=True)
+            write(self.out, corpus, speakers, lambda *n: report("changing voices", *n))
+        done = {"out": str(self.out), "n_clips": len(corpus) * number, "voices": number}
+        if self.json:
+            print_json(done)
+        else:
+            print(f"{self.out}: {len(corpus)} clips in {number} voices")
+        return 0
+
     def _copies(self, source: str) -> int:
         import pandas as pd
 
@@ -85,8 +112,7 @@ class Synthesise:
         from refine.synthesis import speak_many
 
         assert self.out is not None
-        if (self.out / "clips.csv").exists():
-            raise SpeechError(f"{self.out}: holds a corpus already; give a new folder")
+        _refuse_corpus(self.out)
         voices = self._voices(self.pitch_range or 0)
         rows = []
         with phases() as report:
@@ -116,6 +142,11 @@ class Synthesise:
 
 
 _REPLACED = ("clip", "path", "duration_s", "speaker", "voice", "source")  # no longer true of a copy
+
+
+def _refuse_corpus(folder: Path) -> None:
+    if (folder / "clips.csv").exists():
+        raise SpeechError(f"{folder}: holds a corpus already; give a new folder")
 
 
 def _write(path: Path, waveform: object) -> None:
