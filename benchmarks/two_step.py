@@ -189,7 +189,10 @@ def _measure(cell: Cell, config: TwoStep, options: Options) -> dict[str, Any]:
     config = dataclasses.replace(config, seed=cell.seed, **changes)
     if cell.variant == "end_to_end" and config.train == "none":
         held = max(0, config.steps - TUNED)
-        config = dataclasses.replace(config, train="lora", top_layers=1, hold_encoder=held)
+        # at a steady rate: at the end of a cosine the encoder would not move
+        config = dataclasses.replace(
+            config, train="lora", top_layers=1, hold_encoder=held, schedule="constant"
+        )
     elif cell.variant in ("probe", "base", "head"):
         config = dataclasses.replace(config, train="none", top_layers=0)
     started = time.perf_counter()

@@ -45,8 +45,9 @@ def fine_tune(
 ) -> "EndToEnd":
     """Train `config.steps` steps and keep the state with the lowest held-out cross-entropy.
 
-    Looked at `LOOKS` times, the last step among them: as the adapter of step 2, it is stopped by
-    speakers that it does not train on. `kept`: see `refine.features.Features`.
+    Looked at `LOOKS` times, the last step among them and all of them after `hold_encoder`: as the
+    adapter of step 2, it is stopped by speakers that it does not train on.
+    `kept`: see `refine.features.Features`.
     """
     objective = EndToEnd(config, encoder, corpus, rows.train, kept)
     objective.standardise()
@@ -54,10 +55,13 @@ def fine_tune(
     codes = np.searchsorted(objective.classes, labels)
     weight = class_weights(codes, len(objective.classes))[codes]
     best: tuple[float, dict[str, Tensor]] | None = None
+    # never before the encoder has moved: that would be a linear layer on the frozen encoder
+    first = config.hold_encoder if config.hold_encoder < config.steps else 0
+    looks = {int(step) for step in np.linspace(first, config.steps, LOOKS + 1)[1:].round()}
 
     def look(step: int) -> None:
         nonlocal best
-        if step % max(1, config.steps // LOOKS) and step != config.steps:
+        if step not in looks:
             return
         logits = torch.from_numpy(objective.outputs(rows.held_out)[1]).double()
         losses = F.cross_entropy(logits, torch.from_numpy(codes), reduction="none").numpy()

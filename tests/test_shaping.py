@@ -270,3 +270,17 @@ def test_fine_tuning_keeps_the_state_that_held_out_speakers_are_told_best_in(
     assert told[-1] == pytest.approx(min(told[:-1]), rel=1e-5)
     said = tuned.classes[tuned.outputs(rows.train)[1].argmax(axis=1)]
     assert (said == labels[rows.train]).mean() > 0.6
+
+
+def test_what_is_kept_of_fine_tuning_is_fine_tuned(tiny_encoder, corpus):
+    rows = rows_of(corpus, "content", "speaker", 0)
+    found = []
+    for changes in ({"hold_encoder": 40}, {"train": "none", "top_layers": 0}):
+        encoder = encoders.load(tiny_encoder("hubert"), precision="fp32")
+        before = Shaping(CONFIG, encoder, corpus, rows.train).source.features.whole(rows.held_out)
+        encoder = encoders.load(tiny_encoder("hubert"), precision="fp32")
+        tuned = fine_tune(replace(CONFIG, **LONGER, **changes), encoder, corpus, rows)
+        after = tuned.source.features.whole(rows.held_out)
+        found.append(float((after - before).abs().max() / before.abs().max()))
+    assert found[0] > 1e-3  # the encoder has moved
+    assert found[1] < 1e-5  # and there it never does
