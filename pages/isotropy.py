@@ -4,7 +4,7 @@ from typing import Any
 
 import streamlit as st
 
-from pages.components import changes, figures, guard, measuring, pair, pickers, space
+from pages.components import changes, cone, figures, guard, measuring, pair, pickers, space
 
 
 def draw() -> None:
@@ -32,7 +32,16 @@ def draw() -> None:
     )
     with guard.sentences():
         space.maps(results, layer, corpus)
-    clouds(results, layer)
+    left, right = st.columns(2, gap="large")
+    with left, guard.sentences():
+        cone.pairs(results, layer, corpus)
+    with right, guard.sentences():
+        spread(results, layer)
+    left, right = st.columns(2, gap="large")
+    with left, guard.sentences():
+        cone.dimensions(results, layer)
+    with right, guard.sentences():
+        cone.removing(results, layer)
     curves(results)
     pair.command_lines(names, split)
 
@@ -47,19 +56,12 @@ def shared(results: dict[str, dict[str, Any]]) -> None:
     st.caption(text + (f"; {out:,} could not be encoded." if out else "."))
 
 
-def clouds(results: dict[str, dict[str, Any]], layer: str | None) -> None:
-    """How alike random clips are, and how many directions carry the spread."""
-    left, right = st.columns(2, gap="large")
-    with left, guard.sentences():
-        st.subheader("Do random clips point the same way?")
-        st.caption("Cosine of 20,000 pairs. In an even space most are near 0.")
-        cosines = {role: space.cosines(result, layer) for role, result in results.items()}
-        figures.show(figures.cosines(cosines), "cosines", "Cosines of random pairs")
-    with right, guard.sentences():
-        st.subheader("How many directions carry it?")
-        st.caption("Singular values over the largest. An even space is a flat line.")
-        spectra = {role: space.spectrum(result, layer) for role, result in results.items()}
-        figures.show(figures.spectra(spectra), "spectrum", "Singular value spectrum")
+def spread(results: dict[str, dict[str, Any]], layer: str | None) -> None:
+    """How many directions carry the spread."""
+    st.subheader("How many directions carry it?")
+    spectra = {role: space.spectrum(result, layer) for role, result in results.items()}
+    figures.show(figures.spectra(spectra, 420), "spectrum", "Singular value spectrum")
+    st.caption("Singular values over the largest. An even space is a flat line.")
 
 
 def curves(results: dict[str, dict[str, Any]]) -> None:

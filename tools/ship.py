@@ -37,17 +37,21 @@ def main(options: Options) -> None:
     told = str(read_refinement(folder).get("provenance"))
     if any(name in told for name in NON_COMMERCIAL):
         sys.exit(f"{options.run}: trained on a non-commercial corpus; not shipped")
+    # with the heads: the adapter of `two_step` is one
     files = [path for path in folder.iterdir() if path.is_file() and path.name != "README.md"]
+    files += sorted((folder / "heads").glob("*.safetensors"))
     size = sum(path.stat().st_size for path in files)
     if size > MOST_BYTES:
         sys.exit(f"{options.run}: {size / 1e6:.1f} MB; at most {MOST_BYTES / 1e6:.0f} MB ship")
     target = paths.ASSETS / "encoders" / options.name
     target.mkdir(parents=True, exist_ok=True)
-    for old in target.iterdir():
-        if old.name != "README.md":
+    for old in [*target.glob("*"), *target.glob("heads/*")]:
+        if old.is_file() and old.name != "README.md":
             old.unlink()
     for path in files:
-        shutil.copyfile(path, target / path.name)
+        place = target / path.relative_to(folder)
+        place.parent.mkdir(exist_ok=True)
+        shutil.copyfile(path, place)
     encoder = encoders.load(target)
     print(f"{options.name}: {size / 1e6:.2f} MB, {encoder.info.family}, layer {encoder.layer}")
 

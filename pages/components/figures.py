@@ -240,27 +240,3 @@ def spectra(curves: Mapping[str, Sequence[float]], height: int = 330) -> go.Figu
     figure.update_xaxes(type="log", dtick=1)
     figure.update_yaxes(type="log", exponentformat="power", dtick=1)
     return figure
-
-
-def cosines(curves: Mapping[str, Sequence[float]], height: int = 330) -> go.Figure:
-    """Cosine of random pairs of clips; an even space has its mass around 0."""
-    figure = go.Figure()
-    edges = np.linspace(-1, 1, 101)
-    for role, values in curves.items():
-        colour = theme.before() if role == "before" else theme.after()
-        density, _ = np.histogram(values, bins=edges, density=True)
-        figure.add_scatter(
-            x=(edges[:-1] + edges[1:]) / 2,
-            y=density,
-            name=role,
-            mode="lines",
-            fill="tozeroy",
-            fillcolor=theme.rgba(colour, 0.22),
-            line={"color": colour, "width": 2.5, "dash": PAIR_STYLE[role]["dash"], "shape": "hvh"},
-            hovertemplate="cosine %{x:.2f}<extra>" + role + "</extra>",
-        )
-    style(figure, height, "cosine of a random pair", "density")
-    figure.add_vline(x=0, line={"color": theme.ink(0.35), "width": 1})
-    figure.update_xaxes(range=[-1, 1])
-    figure.update_yaxes(rangemode="tozero")
-    return figure

@@ -23,7 +23,7 @@ def vectors(result: dict[str, Any], layer: str | None) -> np.ndarray:
     return open_embeddings(table_of(result, layer)).vectors(layer or result["layer"])
 
 
-def _place(result: dict[str, Any], layer: str | None) -> tuple[str, str]:
+def place(result: dict[str, Any], layer: str | None) -> tuple[str, str]:
     """The table of a layer, and the layer (None: the result's own, as "projected")."""
     return table_of(result, layer), layer or result["layer"]
 
@@ -46,7 +46,7 @@ def paired(results: dict[str, dict[str, Any]], layer: str | None) -> dict[str, A
     """The changes of every metric on the same clips, or None where there is no such pair."""
     if len(results) < 2:
         return None
-    places = [_place(result, layer) for result in results.values()]
+    places = [place(result, layer) for result in results.values()]
     return _paired(tuple(places))
 
 
@@ -87,7 +87,7 @@ def maps(results: dict[str, dict[str, Any]], layer: str | None, corpus: Corpus) 
     st.subheader("The same clips, before and after" if len(results) > 1 else "The clips")
     # a click plays its clip; only the whole page drawn anew (not this part) makes it silent again
     st.session_state["maps_play"] = False
-    places = {role: _place(result, layer) for role, result in results.items()}
+    places = {role: place(result, layer) for role, result in results.items()}
     _pair(_joint(places), corpus)
 
 

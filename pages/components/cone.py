@@ -1,0 +1,220 @@
+"""Where the cone comes from: pairs that belong together, single dimensions, what removing does."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import plotly.graph_objects as go
+import streamlit as st
+from plotly.subplots import make_subplots
+
+from pages.components import figures, guard, space, theme
+from refine.corpus import Corpus
+from refine.embeddings import open_embeddings
+from refine.metrics import anisotropy
+
+NAMED = 4  # rogue dimensions that get a label in the chart
+
+
+class Cone(NamedTuple):
+    """What one space tells of its dimensions."""
+
+    contributions: np.ndarray
+    variances: np.ndarray
+    rogue: list[int]
+    removed: list[anisotropy.Removed]
+
+
+@st.cache_data(max_entries=32, show_spinner=False)
+def _cone(path: str, layer: str) -> Cone:
+    x = open_embeddings(path).vectors(layer)
+    most = min(anisotropy.MOST_REMOVED, min(len(x) - 1, x.shape[1]) - 2)
+    return Cone(
+        anisotropy.contributions(x),
+        anisotropy.variances(x),
+        anisotropy.rogue(x).tolist(),
+        anisotropy.removal(x, max(0, most)),
+    )
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _positive(path: str, layer: str, factor: str) -> np.ndarray:
+    found = open_embeddings(path)
+    labels = found.table[factor].fillna("").to_numpy()
+    return anisotropy.positive_cosines(found.vectors(layer), labels)
+
+
+def pairs(results: dict[str, dict[str, Any]], layer: str | None, corpus: Corpus) -> None:
+    """Random pairs beside pairs of one class: a cosine says little where both are the same."""
+    st.subheader("Do clips that belong together point the same way?")
+    repeated = [name for name in corpus.factors if corpus.table[name].nunique() > 1]
+    factor = st.pills(
+        "Same",
+        repeated,
+        default=repeated[0] if repeated else None,
+        key=f"pairs_{corpus.fingerprint[:8]}",
+        format_func=lambda name: f"same {name}",
+        label_visibility="collapsed",
+        wrap=True,
+    )
+    random = {role: space.cosines(result, layer) for role, result in results.items()}
+    same: dict[str, np.ndarray] = {}
+    with guard.sentences():
+        if factor:
+            places = {role: space.place(result, layer) for role, result in results.items()}
+            same = {role: _positive(*place, factor) for role, place in places.items()}
+    figures.show(
+        pair_figure(random, same, str(factor)), "cosines", "Cosines of random and of positive pairs"
+    )
+    st.caption(
+        "Grey: 20,000 random pairs, in an even space near 0. Colour: 20,000 pairs of one class. "
+        "Where the two lie on each other, a cosine cannot tell who belongs together."
+    )
+
+
+def dimensions(results: dict[str, dict[str, Any]], layer: str | None) -> None:
+    """Each dimension's part of the mean cosine or of the variance, rogue ones by number."""
+    st.subheader("Does a single dimension make the cone?")
+    kinds = {"cosine": "its part of the mean cosine", "variance": "its share of the variance"}
+    kind = st.segmented_control(
+        "Shown",
+        list(kinds),
+        default="cosine",
+        key="dimension_kind",
+        format_func=kinds.__getitem__,
+        label_visibility="collapsed",
+        required=True,
+    )
+    cones = {role: _cone(*space.place(result, layer)) for role, result in results.items()}
+    figures.show(dimension_figure(cones, str(kind)), "dimensions", "Every dimension's part")
+    told = "; ".join(_rogue_told(role, cone) for role, cone in cones.items())
+    st.caption(
+        f"{told}. Rogue: more than {anisotropy.SIGMAS:.0f} deviations above the mean dimension "
+        "(Timkey & van Schijndel 2021)."
+    )
+
+
+def removing(results: dict[str, dict[str, Any]], layer: str | None) -> None:
+    """Mean cosine and IsoScore without the mean, and without the first directions."""
+    st.subheader("What if the mean and the first directions are taken out?")
+    cones = {role: _cone(*space.place(result, layer)) for role, result in results.items()}
+    figures.show(removal_figure(cones), "removal", "Isotropy after removing directions")
+    st.caption(
+        "No training at all: subtract the mean, then the first k principal directions (Mu & "
+        "Viswanath 2018). What this gives for nothing, a refinement must beat. The directions that "
+        "are taken out may carry what you want."
+    )
+
+
+def _rogue_told(role: str, cone: Cone) -> str:
+    if not cone.rogue:
+        return f"{role}: no rogue dimension"
+    total = cone.contributions.sum()
+    part = cone.contributions[cone.rogue].sum() / total if abs(total) > 1e-6 else 0.0
+    names = ", ".join(map(str, cone.rogue[:NAMED]))
+    more = f" and {len(cone.rogue) - NAMED} more" if len(cone.rogue) > NAMED else ""
+    return f"{role}: rogue {names}{more}, {part:.0%} of a mean cosine of {total:.2f}"
+
+
+def _colour(role: str) -> str:
+    return theme.before() if role == "before" else theme.after()
+
+
+def pair_figure(
+    random: dict[str, Any], same: dict[str, Any], factor: str, height: int = 380
+) -> go.Figure:
+    """A row an encoder on one cosine axis."""
+    figure = make_subplots(
+        rows=len(random), cols=1, shared_xaxes=True, vertical_spacing=0.08, row_titles=list(random)
+    )
+    edges = np.linspace(-1, 1, 101)
+    for row, role in enumerate(random, start=1):
+        kinds = [("random pair", random[role], theme.quiet())]
+        if role in same:
+            kinds.append((f"{role}: same {factor}", same[role], _colour(role)))
+        for name, values, colour in kinds:
+            density, _ = np.histogram(values, bins=edges, density=True)
+            figure.add_scatter(
+                x=(edges[:-1] + edges[1:]) / 2,
+                y=density,
+                name=name,
+                mode="lines",
+                fill="tozeroy",
+                fillcolor=theme.rgba(colour, 0.25),
+                line={
+                    "color": colour,
+                    "width": 2.5,
+                    "shape": "hvh",
+                    "dash": "dot" if name == "random pair" else "solid",
+                },
+                showlegend=name != "random pair" or row == 1,
+                legendgroup=name,
+                hovertemplate="cosine %{x:.2f}<extra>" + name + "</extra>",
+                row=row,
+                col=1,
+            )
+    figures.style(figure, height if len(random) > 1 else 330)
+    figure.update_yaxes(showticklabels=False, rangemode="tozero")
+    figure.update_xaxes(range=[-1, 1])
+    figure.update_xaxes(title={"text": "cosine"}, row=len(random), col=1)
+    return figure
+
+
+def dimension_figure(cones: dict[str, Cone], kind: str, height: int = 380) -> go.Figure:
+    """A row an encoder; both on one scale, so that heights can be compared."""
+    figure = make_subplots(
+        rows=len(cones), cols=1, vertical_spacing=0.12, row_titles=list(cones), shared_yaxes="all"
+    )
+    for row, (role, cone) in enumerate(cones.items(), start=1):
+        values = cone.contributions if kind == "cosine" else cone.variances
+        rogue = np.isin(np.arange(len(values)), cone.rogue)
+        figure.add_bar(
+            x=np.arange(len(values)),
+            y=values,
+            marker={
+                "color": [theme.ink(0.85) if one else _colour(role) for one in rogue],
+                "line": {"width": 0},
+            },
+            showlegend=False,
+            hovertemplate="dimension %{x}: %{y:.4f}<extra>" + role + "</extra>",
+            row=row,
+            col=1,
+        )
+        for index in cone.rogue[:2]:
+            figure.add_annotation(
+                x=index, y=float(values[index]), text=str(index), showarrow=False, yshift=9,
+                font={"size": 12}, row=row, col=1,
+            )  # fmt: skip
+    figures.style(figure, height if len(cones) > 1 else 330, bargap=0.0)
+    figure.update_xaxes(title={"text": "dimension"}, row=len(cones), col=1)
+    figure.update_xaxes(showgrid=False)
+    figure.update_yaxes(nticks=4)
+    return figure
+
+
+def removal_figure(cones: dict[str, Cone], height: int = 340) -> go.Figure:
+    """Mean cosine at the left, IsoScore at the right."""
+    figure = make_subplots(
+        rows=1, cols=2, horizontal_spacing=0.09, subplot_titles=["mean cosine", "IsoScore"]
+    )
+    for role, cone in cones.items():
+        style = figures.PAIR_STYLE[role]
+        short = {"as it is": "all", "mean": "μ"}
+        names = [short.get(step.what, step.what.split()[-1]) for step in cone.removed]
+        for column, field in enumerate(("mean_cosine", "isoscore"), start=1):
+            figure.add_scatter(
+                x=names,
+                y=[getattr(step, field) for step in cone.removed],
+                name=role,
+                legendgroup=role,
+                showlegend=column == 1,
+                mode="lines+markers",
+                line={"color": _colour(role), "width": 3, "dash": style["dash"]},
+                marker={"size": 9, "symbol": style["symbol"], "line": {"width": 2}},
+                hovertemplate="%{x}: %{y:.3f}<extra>" + role + "</extra>",
+                row=1,
+                col=column,
+            )
+    figures.style(figure, height, hovermode="x unified")
+    figure.update_xaxes(type="category", title={"text": "taken out: mean μ, then k directions"})
+    figure.update_layout(legend={"y": 1.1}, margin={"t": 56})
+    return figure
