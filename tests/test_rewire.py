@@ -475,13 +475,13 @@ def test_a_layer_that_is_not_there_is_refused(corpus, hubert):
 
 
 def test_a_clip_shorter_than_a_frame_is_refused_by_name(corpus, hubert):
-    from refine.recipes.rewire import _refuse_short
+    from refine.rewiring import refuse_short
 
     encoder = encoders.load(hubert)
     opened = open_corpus(corpus)
     opened.table.loc[3, "duration_s"] = 0.01
     with pytest.raises(TrainingError, match=f"{opened.table['clip'][3]}: 0.010 s is shorter"):
-        _refuse_short(encoder, opened)
+        refuse_short(encoder, opened)
 
 
 def test_without_held_out_clips_the_log_says_so(corpus, hubert):

@@ -7,8 +7,6 @@ words spoken by one monotone synthetic voice) and pushes it away from the other 
 batch; the space becomes more isotropic.
 """
 
-import math
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -21,9 +19,9 @@ if TYPE_CHECKING:
     from refine.corpus import Corpus
     from refine.encoders import Encoder
     from refine.losses.info_nce import InfoNCE
-    from refine.monitor import HeldOut
     from refine.pairs import Pairs, PairSource
     from refine.runs import Run
+    from refine.supervision import Teller
     from refine.training import Outcome, Settings
 
 
@@ -192,19 +190,20 @@ def train(
     Returns: "finished", or "stopped" where someone asked for it.
     Raises: `ValueError` with one sentence for input that cannot be trained on.
     """
-    from refine import encoders, training
+    from refine import encoders, rewiring, training
     from refine.corpus import open_corpus
+    from refine.supervision import Stopped, Teller
 
-    tell = _Teller(run)
+    tell = Teller(run)
     try:
         corpus = open_corpus(corpus_source, progress=lambda *n: tell("opening the corpus", *n))
         tell("loading the encoder")
         precision = training.resolve_precision(config.precision)
         encoder = encoders.load(encoder_name, precision=precision)
         _leave_projection(encoder, tell)
-        source = _pairs(config, encoder, corpus, tell)
-        held_out = _held_out(config, encoder, corpus, tell)
-    except _Stopped:
+        source = rewiring.training_pairs(config, encoder, corpus, tell)
+        held_out = rewiring.held_out_pairs(config, encoder, corpus, tell)
+    except Stopped:
         return "stopped"
     refinement = _refinement(config, encoder, corpus)
     small = config.train in ("norms", "lora")
@@ -232,15 +231,15 @@ def estimate(config: Rewire, encoder_name: str | Path, corpus_source: Any) -> di
     Neutral copies are stood in for by twins, which cost about the same; speaking them is estimated.
     Returns: what `training.measure` returns, and `synthesis_minutes` (a part of `minutes`).
     """
-    from refine import encoders, neutral, training
+    from refine import encoders, neutral, rewiring, training
     from refine.corpus import open_corpus
 
     corpus = open_corpus(corpus_source)
     encoder = encoders.load(encoder_name, precision=training.resolve_precision(config.precision))
-    source = _pairs(replace(config, positives="twin"), encoder, corpus, None)
+    source = rewiring.training_pairs(replace(config, positives="twin"), encoder, corpus, None)
     synthesis_s = 0.0
     if config.positives != "twin":
-        texts = _texts(config, source.corpus, None)
+        texts = rewiring.texts_of(config, source.corpus, None)
         seconds = dict(zip(texts, source.corpus.table["duration_s"], strict=True))
         synthesis_s = sum(seconds[text] for text in seconds if text) / neutral.SPEED
     found = training.measure(_Objective(config, encoder, source), _settings(config))
@@ -276,145 +275,11 @@ class _Objective:
         pass
 
 
-class _Stopped(Exception):
-    """A stop was asked for before the first step."""
-
-
-class _Teller:
-    """Says in the run's status what is being prepared, and heeds a stop meanwhile."""
-
-    def __init__(self, run: "Run"):
-        self.run, self.said = run, -math.inf
-
-    def __call__(self, what: str, done: int | None = None, total: int | None = None) -> None:
-        if self.run.stop_requested:
-            raise _Stopped
-        if done is None or time.monotonic() - self.said > 1:
-            self.said = time.monotonic()
-            self.run.write_status(message=what if done is None else f"{what}, {done} of {total}")
-
-    def note(self, text: str) -> None:
-        """A line in the log."""
-        self.run.write_log(text)
-
-
-def _leave_projection(encoder: "Encoder", tell: _Teller) -> None:
+def _leave_projection(encoder: "Encoder", tell: "Teller") -> None:
     """A projection was fitted to hidden states that are about to change."""
     if encoder.projector is not None:
         encoder.projector = None
         tell.note(f"the projection of {encoder.name} is left out: its hidden states are rewired")
-
-
-def _pairs(
-    config: Rewire, encoder: "Encoder", corpus: "Corpus", tell: _Teller | None
-) -> "PairSource":
-    """The training pairs. Refuses, with one sentence each, what cannot be trained on."""
-    from refine.training import TrainingError
-
-    if config.layer != "mean" and config.layer >= encoder.n_layers:
-        raise OptionError(
-            "layers", f"got {config.layers}; expected mean or 0 to {encoder.n_layers - 1}"
-        )
-    train = corpus.subset("train")
-    if len(train.table) < 2:
-        raise TrainingError(
-            f"{corpus.name}: one clip in the train split; at least 2 are needed, add recordings"
-        )
-    _refuse_short(encoder, train)
-    if tell and len(train.table) < config.batch_size:
-        tell.note(f"{len(train.table)} train clips are fewer than batch_size: every step has all")
-    source = _source(config, train, tell)
-    if source.distinct < 2:
-        raise TrainingError(
-            f"{corpus.name}: all train clips have the same text, so there is nothing to push "
-            "away from; use positives twin"
-        )
-    return source
-
-
-def _source(config: Rewire, clips: "Corpus", tell: _Teller | None) -> "PairSource":
-    from refine import neutral
-    from refine.pairs import PairSource
-
-    copies: list[Path | None] = [None] * len(clips.table)
-    if config.positives != "twin":
-        copies = neutral.make(clips, _texts(config, clips, tell), tell)
-    return PairSource(
-        clips,
-        copies,
-        twin_share=0.5 if config.positives == "mixed" else 0.0,
-        mask_share=config.mask_share,
-        max_seconds=config.max_seconds,
-        seed=config.seed,
-        groups=_groups(config, clips),
-    )
-
-
-def _groups(config: Rewire, clips: "Corpus") -> list[str] | None:
-    """The value each clip shares with its batch; None where any clips may meet."""
-    if not config.batch_factor:
-        return None
-    if config.batch_factor not in clips.factors:
-        raise OptionError(
-            "batch_factor",
-            f"got {config.batch_factor!r}; {clips.name} has {', '.join(clips.factors) or 'none'}",
-        )
-    return clips.table[config.batch_factor].tolist()
-
-
-def _texts(config: Rewire, clips: "Corpus", tell: _Teller | None) -> list[str]:
-    from refine import neutral
-    from refine.training import TrainingError
-
-    texts = neutral.texts(clips, config.text_factor)
-    missing = texts.count("")
-    if missing == len(texts) or (missing and config.positives == "neutral"):
-        raise TrainingError(
-            f"{clips.name}: {missing} of {len(texts)} clips have no text in {config.text_factor}; "
-            "name another column in text_factor, or use positives twin, which needs no text"
-        )
-    if missing and tell:
-        tell.note(f"{missing} of {len(texts)} clips have no text and are pulled to twins only")
-    return texts
-
-
-def _refuse_short(encoder: "Encoder", clips: "Corpus") -> None:
-    from refine.audio import SAMPLE_RATE
-    from refine.training import TrainingError
-
-    table = clips.table
-    short = table[table["duration_s"] * SAMPLE_RATE < encoder.min_samples]
-    if len(short):
-        raise TrainingError(
-            f"{short['clip'].iloc[0]}: {short['duration_s'].iloc[0]:.3f} s is shorter than one "
-            f"frame of {encoder.name} ({encoder.min_samples / SAMPLE_RATE:.3f} s); leave out the "
-            f"{len(short)} clips that are"
-        )
-
-
-def _held_out(
-    config: Rewire, encoder: "Encoder", corpus: "Corpus", tell: _Teller
-) -> "HeldOut | None":
-    """Clips of dev, else test, drawn with the seed; None, with a note, where there are too few."""
-    from refine.monitor import HeldOut
-
-    split = next((s for s in ("dev", "test") if (corpus.table["split"] == s).sum() >= 2), None)
-    if config.probe_every == 0 or split is None:
-        if split is None:
-            tell.note("no clips in dev or test: isotropy is not followed while training")
-        return None
-    clips = corpus.subset(split)
-    chosen = clips.table["clip"].sample(
-        min(config.probe_clips, len(clips.table)), random_state=config.seed
-    )
-    clips = clips.subset(clips=chosen.tolist())
-    _refuse_short(encoder, clips)
-    try:
-        source = _source(config, clips, tell)
-    except ValueError as error:  # a held-out clip without text must not stop a training
-        tell.note(f"held-out pairs are twins ({error})")
-        source = _source(replace(config, positives="twin"), clips, tell)
-    return HeldOut(encoder, source, config.layer, config.pooling)
 
 
 def _settings(config: Rewire) -> "Settings":
