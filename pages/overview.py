@@ -1,34 +1,33 @@
 """Overview: what this is, what is here, and the three ways on."""
 
 import math
+from typing import Any
 
 import streamlit as st
 
-from pages.components import guard, history, pickers, theme
-from pages.components.player import escape
+from pages.components import glance, guard, history, pickers, theme
+from refine.glance import shipped as shipped_glance
+from refine.recipes import RECIPES
 from refine.runs import all_runs
 
 WAYS = (
     (
         "pages/train.py",
-        "Refine an encoder",
+        "Refine your own",
         ":material/model_training:",
-        "Take a pretrained encoder and some recordings, choose a published method, and watch it "
-        "train. Stop and resume whenever you like.",
+        "An encoder, some recordings, a published method. Watch it train; stop and resume.",
     ),
     (
-        "pages/isotropy.py",
-        "See what changed",
-        ":material/blur_on:",
-        "The same recordings through the encoder before and after: numbers with intervals, and a "
-        "map in which every point can be heard.",
+        "pages/live.py",
+        "Speak",
+        ":material/mic:",
+        "Into the microphone: the original and the refined encoder answer side by side.",
     ),
     (
-        "pages/corpora.py",
-        "Listen to recordings",
-        ":material/library_music:",
-        "Open a folder or upload clips. Who speaks, what is said, how long; every clip with its "
-        "spectrogram, and every bad one with its reason.",
+        "pages/lessons.py",
+        "Learn",
+        ":material/school:",
+        "Five short lessons: predict, then reveal what a loss does to a space.",
     ),
 )
 
@@ -38,12 +37,13 @@ def draw() -> None:
     with left:
         st.title("Refine a speech encoder, and see honestly what changed.")
         st.html(
-            '<p class="refine-lead">A pretrained encoder turns speech into vectors, and often '
-            "crowds them into a narrow cone. refine trains it a little further with a published "
-            "method, then shows on recordings of unheard voices what rose and what fell.</p>"
+            '<p class="refine-lead">A pretrained encoder puts words, voice, mood and room into one '
+            "vector, and crowds them into a narrow cone. Four published methods train it a little "
+            "further. Here is what each did on voices it had never heard.</p>"
         )
     with right:
         st.html(picture())
+    at_a_glance()
     for column, (page, title, icon, text) in zip(st.columns(3), WAYS, strict=True):
         with column, st.container(border=True, key=f"card_{page[6:-3]}", height="stretch"):
             st.page_link(page, label=f"**{title}**", icon=icon)
@@ -58,26 +58,54 @@ def draw() -> None:
             st.markdown(":gray[None yet. The first one takes a few minutes on a laptop.]")
             st.page_link("pages/train.py", label="Start one", icon=":material/play_arrow:")
     with right:
-        encoders()
         recordings()
 
 
-def encoders() -> None:
-    """The encoders that come with refine."""
-    st.subheader("Encoders at hand")
-    names = pickers.shipped_encoders()
-    for name in names:
-        info = pickers.described(name)
+def at_a_glance() -> None:
+    """The shipped encoder and its refined versions, a row each."""
+    about = {name: pickers.described(name) for name in pickers.shipped_encoders()}
+    order = {recipe: place for place, recipe in enumerate((None, *RECIPES))}
+    known = {name: info for name, info in about.items() if not isinstance(info, str)}
+    known = dict(sorted(known.items(), key=lambda item: order.get(item[1].recipe, 9)))
+    for info in about.values():
         if isinstance(info, str):
             st.error(info, icon=":material/error:")
-            continue
-        refined = f"refined by {info.recipe}" if info.recipe else "as pretrained"
-        st.markdown(
-            f"**{escape(name)}** &ensp;:gray[{escape(info.family)} · {escape(refined)} · "
-            f"{info.shape} · {pickers.size(info.parameters)}]"
+    if not known:
+        st.markdown(":gray[No encoder is shipped with this copy. Give a folder or a hub name.]")
+        return
+    measured = measured_glance()
+    corpora = list(measured)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        st.subheader("One encoder, refined by each method")
+        if len(corpora) > 1:
+            pickers.remembered("glance", corpora[0])
+            st.segmented_control(
+                "Measured on",
+                corpora,
+                key="glance",
+                format_func=lambda name: measured[name]["told"],
+                label_visibility="collapsed",
+                required=True,
+                persist_state="session",
+            )
+    chosen = st.session_state.get("glance") if len(corpora) > 1 else next(iter(corpora), None)
+    told = measured.get(str(chosen), {"encoders": {}})
+    if len(corpora) > 1:
+        pickers.keep("glance", chosen if chosen != corpora[0] else None)
+    source = next((s for s in pickers.found_corpora() if s.endswith(f"/{chosen}")), None)
+    glance.rows(told["encoders"], known, source)
+    if told["encoders"]:
+        st.caption(
+            f"{told['told']}, {told['clips']:,} clips of {chosen}. Open circle: before, full: "
+            "after, bars: 95 % intervals over speakers; sure: the paired interval of the change "
+            "leaves out 0. A more even space is not better by itself, and what one number gains "
+            "another may pay for."
         )
-    if not names:
-        st.markdown(":gray[None is shipped with this copy. Give a folder or a hub name.]")
+
+
+@st.cache_data(ttl=30, show_spinner=False)
+def measured_glance() -> dict[str, Any]:
+    return shipped_glance()
 
 
 def recordings() -> None:

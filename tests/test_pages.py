@@ -258,7 +258,43 @@ def test_the_overview_lists_runs_and_corpora(tone_corpus: Path, monkeypatch) -> 
     run = a_run("stopped")
     app = opened()
     assert any(button.key == f"open_{run.id}" for button in app.button)
-    assert "tones" in app.get("button_group")[0].options[-1]
+    groups = {group.key: group for group in app.get("button_group")}
+    assert "tones" in groups["overview_corpus"].options[-1]
+
+
+def test_the_overview_shows_what_each_method_moved() -> None:
+    from refine.glance import shipped
+
+    app = opened()
+    assert not app.error and not app.exception
+    page = " ".join(str(element.proto) for element in app.get("html"))
+    kept = shipped()
+    first = next(iter(kept.values()))
+    for name, measured in first["encoders"].items():
+        assert name in page
+        for mark in measured["marks"].values():
+            assert mark["before"]["low"] <= mark["before"]["value"] <= mark["before"]["high"]
+    assert "isotropy?before=mini" in page
+    # the other corpus, and the address that says so
+    other = list(kept)[-1]
+    app.get("button_group")[0].set_value(other).run()
+    assert app.query_params["glance"] in (other, [other])
+    told = " ".join(str(element.proto) for element in app.get("html"))
+    assert told != page
+
+
+def test_the_overview_says_so_where_weights_are_not_those_measured(monkeypatch, tmp_path) -> None:
+    from refine import paths
+
+    assets = tmp_path / "assets"
+    shutil.copytree(paths.ASSETS, assets)
+    kept = json.loads((assets / "measured" / "glance.json").read_text())
+    for told in kept.values():
+        told["encoders"]["mini-rewire"]["fingerprint"] = "another"
+    (assets / "measured" / "glance.json").write_text(json.dumps(kept))
+    monkeypatch.setattr(paths, "ASSETS", assets)
+    page = " ".join(str(element.proto) for element in opened().get("html"))
+    assert "its weights changed since it was measured" in page
 
 
 def test_isotropy_shows_before_and_after(
@@ -275,8 +311,9 @@ def test_isotropy_shows_before_and_after(
     page = " ".join(str(element.proto) for element in app.get("html"))
     for name in ("IsoScore", "Mean cosine", "Effective rank", "Uniformity"):
         assert name in page
-    assert len(app.get("plotly_chart")) == 4
+    assert len(app.get("plotly_chart")) == 6
     assert "one PCA" in words(app)
+    assert "Rogue" in words(app)
 
 
 def test_isotropy_says_when_a_pair_is_no_pair(
