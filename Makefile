@@ -2,6 +2,8 @@
 PYTHON ?= python3
 HOST ?= localhost
 PORT ?= 8501
+# HOST=0.0.0.0 TLS=1 serves the network over https, so that a phone can be the microphone
+TLS ?=
 # TORCH=cpu takes torch and torchaudio without CUDA (1 GB instead of 5)
 TORCH ?=
 VENV := .venv
@@ -12,7 +14,7 @@ CODE := refine pages app.py tests benchmarks tools
 .PHONY: app test check format bench screenshots clean
 
 app: $(VENV)/.app  ## install what is missing and open the dashboard
-	@exec $(BIN)/python -m refine app --host $(HOST) --port $(PORT)
+	@exec $(BIN)/python -m refine app --host $(HOST) --port $(PORT) $(if $(TLS),--tls)
 
 test: $(VENV)/.test $(VENV)/.system  ## unit, page and browser tests
 	$(BIN)/python -m pytest

@@ -17,6 +17,11 @@ from refine.metrics.change import change
 from refine.metrics.influence import number, units
 from refine.metrics.intervals import RESAMPLES, Number
 
+PREDICTED = {
+    "predictions": ("probe", "the linear probe's"),
+    "knn": ("knn", "the nearest neighbours'"),
+}  # in the detail of a probe -> what its numbers are called
+
 
 class ComparisonError(ValueError):
     """Two results that cannot be compared. The message says why."""
@@ -59,7 +64,7 @@ def changes(
         try:
             labels = labels_of(table, factor)
             spread = classes.change(x, z, labels, speakers, seed, resamples)
-            probed = _probes(before, after, factor, seed, resamples)
+            probed = probe_changes(before, after, factor, seed, resamples)
             found["classes"][factor] = _dicts(spread | probed)
             trials = verification.trials_from_factor(labels, apart_of(table, factor), seed=seed)
             scores, others = (verification.cosine_scores(side, trials) for side in (x, z))
@@ -72,10 +77,14 @@ def changes(
     return found | {"left_out_factors": left_out}
 
 
-def _probes(
-    before: dict[str, Any], after: dict[str, Any], factor: str, seed: int, resamples: int
+def probe_changes(
+    before: dict[str, Any],
+    after: dict[str, Any],
+    factor: str,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
 ) -> dict[str, Number]:
-    """Of the probes' predictions on the test clips of both; empty where one has none."""
+    """Of the predictions of probe and neighbours on the test clips of both; else empty."""
     sides = [side["probes"].get(factor) for side in (before, after)]
     if None in sides:
         return {}
@@ -87,25 +96,28 @@ def _probes(
     speakers = sides[0]["speakers"]
     of = units(len(both), None if speakers is None else [speakers[r] for r in rows[0]], seed=seed)
     names = sorted({*sides[0]["classes"], *sides[1]["classes"]})
-    first, second = (
-        accuracy.statistics(
-            [side["truth"][r] for r in kept], [side["predictions"][r] for r in kept], names, of
+    found = {}
+    for key, (name, who) in PREDICTED.items():
+        if any(key not in side for side in sides):
+            continue  # an evaluation of an earlier version kept the probe's alone
+        first, second = (
+            accuracy.statistics(
+                [side["truth"][r] for r in kept], [side[key][r] for r in kept], names, of
+            )
+            for side, kept in zip(sides, rows, strict=True)
         )
-        for side, kept in zip(sides, rows, strict=True)
-    )
-    return {
-        f"probe_{name}": number(
-            second[name].minus(first[name]),
-            of,
-            f"Change of the linear probe's {name}, after minus before on the same test clips.",
-            (-1.0, 1.0),
-            resamples,
-            seed,
-            direction="higher",
-            null=0.0,
-        )
-        for name in first
-    }
+        for metric in first if key == "predictions" else ("accuracy", "uar"):
+            found[f"{name}_{metric}"] = number(
+                second[metric].minus(first[metric]),
+                of,
+                f"Change of {who} {metric}, after minus before on the same test clips.",
+                (-1.0, 1.0),
+                resamples,
+                seed,
+                direction="higher",
+                null=0.0,
+            )
+    return found
 
 
 def _dicts(numbers: dict[str, Number]) -> dict[str, dict[str, Any]]:

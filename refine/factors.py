@@ -164,10 +164,12 @@ class _Space:
         speakers = None if self.speakers is None else self.speakers[rows]
         result = probes.probe(x, y, split, speakers, seed=self.seed)
         numbers = {f"probe_{name}": number for name, number in result.numbers.items()}
+        beside: dict[str, Any] = {}
         if columns is None:
             k = min(NEIGHBOURS, len(split.fitted))
             near = probes.knn(x, y, split, k, speakers)
             numbers |= {"knn_accuracy": near.accuracy, "knn_uar": near.uar}
+            beside = {"knn": near.predictions.tolist()}
             fewest = int(np.unique(y[split.fitted], return_counts=True)[1].min())
             shots = [k for k in SHOTS if k <= fewest]
             for k, number in probes.k_shot(x, y, split, shots, speakers=speakers).items():
@@ -181,6 +183,7 @@ class _Space:
             "left_out": split.left_out,
             "clips": self.table["clip"].iloc[rows[split.test]].tolist(),
             "predictions": result.predictions.tolist(),
+            **beside,
             "truth": result.truth.tolist(),
             "speakers": None if speakers is None else speakers[split.test].tolist(),
         }

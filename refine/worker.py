@@ -29,6 +29,12 @@ COMMANDS = {
     "estimate": "refine.worker:estimate",
     "embed": "refine.worker:embed",
     "evaluate": "refine.worker:evaluate",
+    "compare": "refine.lineup:work",
+    "curves": "refine.curves:work",
+    "report": "refine.report:work",
+    "export": "refine.export:work",
+    "classes": "refine.worker:classes",
+    "heads": "refine.live.teaching:work",
 }
 
 
@@ -110,6 +116,17 @@ def evaluate(run: Run, resume: bool) -> dict[str, Any]:
     config = run.config
     corpus = open_corpus(config["corpus"], progress=lambda *n: report("opening the corpus", *n))
     return evaluate(config["encoder"], corpus, **config["options"], progress=report)
+
+
+def classes(run: Run, resume: bool) -> dict[str, Any]:
+    """What a page on classes shows beside the evaluations: changes, neighbours, maps."""
+    from refine.class_changes import make
+    from refine.corpus import open_corpus
+
+    report = progress(run)
+    config = run.config
+    corpus = open_corpus(config["corpus"], progress=lambda *n: report("opening the corpus", *n))
+    return make(config["encoder"], corpus, **config["options"], progress=report)
 
 
 def progress(run: Run) -> Callable[[str, int, int], None]:

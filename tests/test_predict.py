@@ -108,7 +108,7 @@ def test_a_run_and_its_base_are_fitted_together(tiny_encoder, tone_corpus, tmp_p
     ("arguments", "sentence"),
     [
         ("predict --encoder mini", "clips: missing; name at least one recording"),
-        ("predict --encoder mini x.wav", "mini: no head yet; fit one: python -m refine heads fit"),
+        ("predict --encoder lresnet18 x.wav", "lresnet18: no head yet; fit one: python -m refine"),
         ("predict --encoder mini x.wav --factor mood", "--factor mood"),
         ("predict --encoder /nowhere x.wav", "/nowhere: no such encoder folder"),
         ("heads fit --encoder mini --corpus demo --factor", "factor: missing"),
@@ -116,7 +116,10 @@ def test_a_run_and_its_base_are_fitted_together(tiny_encoder, tone_corpus, tmp_p
         ("heads fit --encoder mini --corpus demo --factor a --layer x", "layer: got 'x'"),
         ("heads fit --encoder mini --corpus /nowhere --factor a", "/nowhere: no such folder"),
         ("heads fit --encoder mini --corpus d --factor a --out o --with-base", "out: got a folder"),
-        ("heads delete --encoder mini --factor mood", "mini: no head for mood; it has none"),
+        (
+            "heads delete --encoder mini --factor mood",
+            "mini: no head for mood; it has content, emotion",
+        ),
         ("heads bogus", "bogus"),
     ],
 )

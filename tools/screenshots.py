@@ -16,7 +16,18 @@ sys.path.insert(0, str(ROOT))
 from refine import paths  # noqa: E402
 from tests.browser import Server, browser, settled  # noqa: E402
 
-PAGES = ("overview", "corpora", "train", "isotropy")
+PAGES = (
+    "overview",
+    "corpora",
+    "train",
+    "isotropy",
+    "classes",
+    "subspaces",
+    "lessons?lesson=3&guess=ouun",
+    "compare",
+    "live",
+    "methods?method=interventional",
+)
 SIZES = {"1280": (1280, 800), "1920": (1920, 1080)}
 
 

@@ -1,10 +1,14 @@
 #!/usr/bin/env bash
-# The system packages that the tests need: PortAudio for sounddevice, Chromium and its driver.
+# The system packages that the tests need: PortAudio for sounddevice, PulseAudio for a virtual
+# microphone, openssl for a certificate, Chromium and its driver.
 # On Debian and Ubuntu they are installed, as root or with sudo; elsewhere their names are printed.
 set -euo pipefail
 
 missing=()
 ldconfig -p 2>/dev/null | grep -q libportaudio || missing+=(libportaudio2)
+command -v pulseaudio >/dev/null && command -v pactl >/dev/null ||
+    missing+=(pulseaudio pulseaudio-utils libasound2-plugins)
+command -v openssl >/dev/null || missing+=(openssl)
 command -v chromium >/dev/null || missing+=(chromium)
 command -v chromedriver >/dev/null || missing+=(chromium-driver)
 [ ${#missing[@]} -eq 0 ] && exit 0

@@ -16,18 +16,40 @@ NAMES = {
     "effective_rank": ("Effective rank", "directions in use, after centring"),
     "rankme": ("RankMe", "directions in use, as they are"),
     "uniformity": ("Uniformity", "lower: spread over the sphere"),
+    "spread_ratio": ("Spread ratio", "width of a class over the gap between classes"),
+    "davies_bouldin": ("Davies–Bouldin", "overlap with the worst neighbour class"),
+    "silhouette": ("Silhouette", "1 = well apart, 0 = overlapping"),
+    "cdnv": ("CDNV", "variance of a class over its squared distance"),
+    "nc1": ("NC1", "variance within over variance between classes"),
+    "nc2_equinorm": ("NC2, lengths", "0 = all class means equally far out"),
+    "nc2_equiangle": ("NC2, angles", "0 = all class means equally far apart"),
+    "alignment": ("Alignment", "squared distance of two clips of one class"),
+    "explained": ("Variance explained", "share that the class means hold"),
+    "within_spread": ("Within-class spread", "in the vectors' own unit"),
+    "between_centroids": ("Between class means", "in the vectors' own unit"),
+    "probe_uar": ("Linear probe, UAR", "mean recall of a class"),
+    "probe_accuracy": ("Linear probe, accuracy", "share of clips read right"),
+    "probe_macro_f1": ("Linear probe, macro-F1", ""),
+    "probe_bits": ("Leakage", "bits a linear probe reads of it"),
+    "knn_uar": ("Nearest neighbours, UAR", "mean recall of a class"),
+    "knn_accuracy": ("Nearest neighbours, accuracy", "share of clips read right"),
+    "shot_1": ("1-shot accuracy", "from one drawn clip a class"),
+    "shot_5": ("5-shot accuracy", "from five drawn clips a class"),
+    "shot_10": ("10-shot accuracy", "from ten drawn clips a class"),
 }
 
 
 def rows(
     numbers: Mapping[str, Mapping[str, Mapping[str, Any]]],
     paired: Mapping[str, Mapping[str, Any]] | None = None,
+    null: str = "an even cloud of as many clips",
 ) -> None:
     """Draw every metric.
 
     Args:
         numbers: "before" and "after" -> metric -> Number as a dict.
         paired: metric -> the change on the same clips, where both saw the same.
+        null: what the upright line of a strip stands for.
     """
     metrics = next(iter(numbers.values()))
     body = "".join(
@@ -35,19 +57,20 @@ def rows(
             metric,
             {role: found[metric] for role, found in numbers.items() if metric in found},
             (paired or {}).get(metric),
+            null,
         )
         for metric in metrics
     )
-    st.html(f'<div class="refine-rows">{legend(list(numbers))}{body}</div>')
+    st.html(f'<div class="refine-rows">{legend(list(numbers), null)}{body}</div>')
 
 
-def legend(roles: list[str]) -> str:
+def legend(roles: list[str], null: str = "an even cloud of as many clips") -> str:
     """What the marks mean."""
     grey = theme.ink(0.55)
     line = f'<line y1="-8" y2="8" stroke="{grey}" stroke-width="2"/>'
     diamond = f'<path d="M-5,0L0,-5L5,0L0,5Z" fill="none" stroke="{grey}" stroke-width="1.6"/>'
     marks = {role: dot(role, 0) for role in roles}
-    marks |= {"an even cloud of as many clips": line, "control": diamond}
+    marks |= {null: line, "control": diamond}
     spans = []
     for label, mark in marks.items():
         svg = f'<svg viewBox="-9 -9 18 18">{mark}</svg>'
@@ -56,7 +79,10 @@ def legend(roles: list[str]) -> str:
 
 
 def row(
-    metric: str, numbers: Mapping[str, Mapping[str, Any]], paired: Mapping[str, Any] | None = None
+    metric: str,
+    numbers: Mapping[str, Mapping[str, Any]],
+    paired: Mapping[str, Any] | None = None,
+    null: str = "an even cloud of as many clips",
 ) -> str:
     """Name, strip, values and the change of one metric."""
     first = next(iter(numbers.values()))
@@ -74,7 +100,7 @@ def row(
         controls = " → ".join(short(n["control"]) for n in numbers.values())
         notes.append(f"control {controls}")
     if first.get("null") is not None:
-        notes.append(f"even cloud {short(first['null'])}")
+        notes.append(f"{escape(null)}: {short(first['null'])}")
     notes.append(
         "neither end is better by itself"
         if first["direction"] == "neither"

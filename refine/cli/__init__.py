@@ -9,7 +9,18 @@ from typing import Annotated, Any, Protocol, Union
 
 import tyro
 
-from refine.cli import app, jobs, measure, predict, speech, train
+from refine.cli import (
+    app,
+    classes,
+    intervene,
+    jobs,
+    listen,
+    measure,
+    predict,
+    sharing,
+    speech,
+    train,
+)
 
 
 class CommandError(ValueError):
@@ -27,9 +38,16 @@ COMMANDS: dict[str, type] = {
     "train": train.Train,
     "embed": measure.Embed,
     "evaluate": measure.Evaluate,
+    "compare": sharing.Compare,
+    "curves": sharing.Curves,
+    "report": sharing.Report,
+    "export": sharing.Export,
+    "classes": classes.Classes,
     "heads": predict.Heads,
     "predict": predict.Predict,
     "synthesise": speech.Synthesise,
+    "intervene": intervene.Intervene,
+    "listen": listen.Listen,
     "jobs": jobs.Jobs,
     "app": app.App,
 }

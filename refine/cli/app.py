@@ -29,6 +29,10 @@ class App:
     no_browser: Annotated[Flag, tyro.conf.arg(name="no-browser")] = False
     """Do not open a browser window."""
 
+    tls: Flag = False
+    """Serve https with a self-signed certificate, so that browsers of other computers and phones
+    in the network may use their microphones. They warn once."""
+
     def run(self) -> int:
         """Become the server. Returns its exit code where the system has no exec."""
         page = paths.ROOT / "app.py"
@@ -36,6 +40,11 @@ class App:
             raise AppError(f"{page}: not found; run `refine app` from a clone of the repository")
         command = [sys.executable, "-m", "streamlit", "run", str(page)]
         command += ["--server.address", self.host, "--server.port", str(self.port)]
+        if self.tls:
+            from refine.tls import certificate
+
+            found, key = certificate([self.host])
+            command += ["--server.sslCertFile", str(found), "--server.sslKeyFile", str(key)]
         if self.no_browser:
             command += ["--server.headless", "true"]
         os.chdir(paths.ROOT)  # where .streamlit/config.toml is

@@ -9,7 +9,7 @@ every class lies within one speaker, as in the factor `speaker`, drawing speaker
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -148,12 +148,14 @@ def measure(
     of = None if speakers is None else np.asarray(speakers, dtype=object)
     x, labels, kept = _kept(x, labels, seed)
     shared = _units(labels, None if of is None else of[kept], seed)
-    found = statistics(x, labels, shared, seed)
+    geometry = Geometry(x, labels, shared)
+    found = _statistics(geometry, seed)
+    about = _about(geometry, len(kept))
+    del geometry  # of 100 000 clips it holds a gigabyte
     spoilt: dict[str, Smooth] = {}
     if control:
         shuffled = np.random.default_rng(seed).permutation(labels)
         spoilt = statistics(x, shuffled, shared, seed)
-    about = _about(Geometry(x, labels), len(kept))
     return {
         name: number(
             smooth,
@@ -177,25 +179,30 @@ def change(
     speakers: Groups | None = None,
     seed: int = 0,
     resamples: int = RESAMPLES,
+    only: Sequence[str] | None = None,
 ) -> dict[str, Number]:
-    """After minus before of every statistic on the same clips, by speaker; null 0.
+    """After minus before of every statistic (or `only` some) on the same clips; null 0.
 
     Raises: as `measure`; for tables of a different number of clips.
     """
-    if len(before) != len(after):
-        raise ClassesError(
-            f"a change is measured on the same clips; got {len(before)} before, {len(after)} after"
-        )
-    of = None if speakers is None else np.asarray(speakers, dtype=object)
-    x, names, kept = _kept(before, labels, seed)
-    shared = _units(names, None if of is None else of[kept], seed)
-    first = statistics(x, names, shared, seed)
-    second = statistics(_kept(after, labels, seed)[0], names, shared, seed)
-    about = _about(Geometry(x, names), len(kept))
+    first, second = sides(before, after, labels, speakers, seed)
+    return change_of(first, second, seed, resamples, only)
+
+
+def change_of(
+    before: Geometry,
+    after: Geometry,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+    only: Sequence[str] | None = None,
+) -> dict[str, Number]:
+    """The same of classes that `sides` has laid out."""
+    first, second = (_statistics(side, seed, only) for side in (before, after))
+    about = _about(before, before.n)
     return {
         name: number(
             second[name].minus(first[name]),
-            shared,
+            before.of,
             f"Change of {name}, after minus before on the same clips.",
             resamples=resamples,
             seed=seed,
@@ -206,23 +213,51 @@ def change(
     }
 
 
-def statistics(x: Matrix, labels: Labels, of: Units, seed: int = 0) -> dict[str, Smooth]:
+def sides(
+    before: Matrix,
+    after: Float[np.ndarray, "m e"] | None,
+    labels: Labels,
+    speakers: Groups | None = None,
+    seed: int = 0,
+) -> tuple[Geometry, ...]:
+    """The classes before and, unless None, after: the same clips and units. Raises: as `change`."""
+    if after is not None and len(before) != len(after):
+        raise ClassesError(
+            f"a change is measured on the same clips; got {len(before)} before, {len(after)} after"
+        )
+    of = None if speakers is None else np.asarray(speakers, dtype=object)
+    x, names, kept = _kept(before, labels, seed)
+    shared = _units(names, None if of is None else of[kept], seed)
+    first = Geometry(x, names, shared)
+    if after is None:
+        return (first,)
+    return first, Geometry(_kept(after, labels, seed)[0], names, shared)
+
+
+def statistics(
+    x: Matrix, labels: Labels, of: Units, seed: int = 0, only: Sequence[str] | None = None
+) -> dict[str, Smooth]:
     """Every value with its influence by unit, of clips of known class. Raises: as `measure`."""
-    classes = Geometry(x, labels, of)
-    found = {
-        "within_spread": classes.within(),
-        "between_centroids": classes.between(),
-        "spread_ratio": classes.ratio(),
-        "davies_bouldin": classes.davies_bouldin(),
-        "silhouette": classes.silhouette_smooth(SILHOUETTE_CLIPS, seed),
-        "nc1": classes.nc1(),
-        "cdnv": classes.cdnv(),
-        "alignment": classes.alignment(),
-        "explained": classes.explained(),
+    return _statistics(Geometry(x, labels, of), seed, only)
+
+
+def _statistics(
+    classes: Geometry, seed: int, only: Sequence[str] | None = None
+) -> dict[str, Smooth]:
+    ways: dict[str, Callable[[], Smooth]] = {
+        "within_spread": classes.within,
+        "between_centroids": classes.between,
+        "spread_ratio": classes.ratio,
+        "davies_bouldin": classes.davies_bouldin,
+        "silhouette": lambda: classes.silhouette_smooth(SILHOUETTE_CLIPS, seed),
+        "nc1": classes.nc1,
+        "cdnv": classes.cdnv,
+        "alignment": classes.alignment,
+        "explained": classes.explained,
     }
     if classes.k > 2:
-        found |= {"nc2_equinorm": classes.equinorm(), "nc2_equiangle": classes.equiangle()}
-    return found
+        ways |= {"nc2_equinorm": classes.equinorm, "nc2_equiangle": classes.equiangle}
+    return {name: way() for name, way in ways.items() if only is None or name in only}
 
 
 def _units(labels: np.ndarray, speakers: np.ndarray | None, seed: int) -> Units:
@@ -247,8 +282,7 @@ def _about(of: Geometry, clips: int) -> dict[str, _About]:
     k, n = of.k, of.n
     told = _told(of)
     drawn = f", {SILHOUETTE_CLIPS} drawn clips" if n > SILHOUETTE_CLIPS else ""
-    unit = of.raw / np.linalg.norm(of.raw, axis=1, keepdims=True)
-    cosine = (float((unit.sum(axis=0) ** 2).sum()) - n) / (n * (n - 1))
+    cosine = (float((of.unit_sums().sum(axis=0) ** 2).sum()) - n) / (n * (n - 1))
     nearest = "" if of.owner is None else " Too narrow: other speakers may lie closer still."
     about = {
         "within_spread": _About(
@@ -307,7 +341,7 @@ def _about(of: Geometry, clips: int) -> dict[str, _About]:
 def _told(of: Geometry) -> str:
     """How many classes and clips, and what speakers leave open."""
     told = f" {of.k} classes, {of.n} clips."
-    held = (table(of.of, of.codes, of.k) > 0).sum(axis=0)
+    held = of.held
     if of.of.groups and of.owner is None and held.min() == 1:
         told += " Some classes have one speaker: what is theirs and what the class's is not told."
     return told
@@ -325,4 +359,6 @@ def _kept(
     if len(found) > MOST_CLASSES:
         drawn = np.random.default_rng(seed).choice(found, MOST_CLASSES, replace=False)
         rows = rows[np.isin(names[rows], drawn)]
-    return *checked(np.asarray(x)[rows], names[rows]), rows
+    if len(rows) < len(names):
+        x, names = np.asarray(x)[rows], names[rows]
+    return *checked(x, names), rows

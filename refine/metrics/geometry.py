@@ -9,13 +9,15 @@ tests hold them against finite differences.
 """
 
 from collections.abc import Sequence
+from copy import copy
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from refine.metrics.influence import Smooth, Units, owners, table, units
+from refine.metrics.influence import Smooth, Units, owners, units
 from refine.metrics.silhouette import silhouettes
 
 Matrix = Float[np.ndarray, "n d"]
@@ -29,20 +31,30 @@ class ClassesError(ValueError):
 
 
 class Geometry:
-    """Class means and what is left of the clips, with the derivative of what is made of them."""
+    """Class means and what is left of the clips, with the derivative of what is made of them.
+
+    Rows are held class by class (`order` says which clip each is), so that everything by class is
+    a product with a slice: of 100 000 clips of 768 dimensions only `r` is held, 0.6 GB.
+    """
 
     def __init__(self, x: Matrix, labels: Labels, of: Units | None = None):
-        self.raw, names = checked(x, labels)
+        self.raw, names = checked(x, labels)  # in the order of the clips
         self.n = len(self.raw)
-        self.names, self.codes = np.unique(names, return_inverse=True)
+        self.names, codes = np.unique(names, return_inverse=True)
         self.k = len(self.names)
-        self.of = units(self.n) if of is None else of
-        self.sizes = np.bincount(self.codes).astype(np.float64)
-        self.owner = owners(table(self.of, self.codes, self.k))
+        self.order = np.argsort(codes, kind="stable")
+        self.codes = codes[self.order]
+        self._draw(units(self.n) if of is None else of)
+        self.sizes = np.bincount(codes).astype(np.float64)
+        starts = np.concatenate([[0], np.cumsum(self.sizes)]).astype(int)
+        self.slices = [slice(a, b) for a, b in pairwise(starts.tolist())]
+        self.r = self.raw[self.order]
         # off the common mean first: sums of squares keep their digits
-        self.x = self.raw - self.raw.mean(axis=0)
-        self.mu = self._class_means(self.x)
-        self.r = self.x - self.mu[self.codes]
+        self.mean = self.r.mean(axis=0)
+        self.r -= self.mean
+        self.mu = np.add.reduceat(self.r, starts[:-1], axis=0) / self.sizes[:, None]
+        for rows, centre in zip(self.slices, self.mu, strict=True):
+            self.r[rows] -= centre
         self.v = np.einsum("nd,nd->n", self.r, self.r)
         self.s = np.sqrt(self.v)
         self.S, self.V = self._mean(self.s), self._mean(self.v)
@@ -58,20 +70,50 @@ class Geometry:
             )
         self.D = np.sqrt(self.D2)
 
+    def _draw(self, of: Units) -> None:
+        self.of, self.unit_of = of, of.of[self.order]
+        clips = np.zeros((of.count, self.k))
+        np.add.at(clips, (self.unit_of, self.codes), 1)
+        self.owner, self.held = owners(clips), (clips > 0).sum(axis=0)  # units a class lies in
+
+    def drawn_by(self, of: Units) -> "Geometry":
+        """The same classes with other units drawn; nothing is measured again."""
+        other = copy(self)
+        other._draw(of)
+        return other
+
     def _mean(self, values: Float[np.ndarray, " n"]) -> PerClass:
         return np.bincount(self.codes, values, minlength=self.k) / self.sizes
 
-    def _class_means(self, rows: Matrix) -> Means:
-        sums = np.zeros((self.k, rows.shape[1]))
-        order = np.argsort(self.codes, kind="stable")
-        starts = np.concatenate([[0], np.cumsum(self.sizes)[:-1]]).astype(int)
-        np.add.reduceat(rows[order], starts, axis=0, out=sums)
-        return sums / self.sizes[:, None]
+    def _sums(self, weight: Float[np.ndarray, " n"]) -> Means:
+        """sum_i weight_i r_i of each class."""
+        return np.stack([weight[rows] @ self.r[rows] for rows in self.slices])
+
+    def _dots(self, of_class: Means) -> Float[np.ndarray, " n"]:
+        """r_i . of_class_c(i)."""
+        each = np.empty(self.n)
+        for rows, direction in zip(self.slices, of_class, strict=True):
+            each[rows] = self.r[rows] @ direction
+        return each
 
     @cached_property
     def e(self) -> Means:
         """Mean direction of the clips from their mean: -dS / dmu."""
-        return self._class_means(self.r / np.maximum(self.s, 1e-300)[:, None])
+        return self._sums(1 / np.maximum(self.s, 1e-300)) / self.sizes[:, None]
+
+    @cached_property
+    def norms(self) -> Float[np.ndarray, " n"]:
+        """Lengths of the vectors as they are, seen from the origin; in the order held."""
+        norms = np.sqrt(np.einsum("nd,nd->n", self.raw, self.raw))
+        if not norms.all():
+            raise ClassesError(f"row {int(norms.argmin())} is all zeros, so it has no direction")
+        return norms[self.order]
+
+    def unit_sums(self) -> Means:
+        """Sum of the unit vectors of each class."""
+        weight = 1 / self.norms
+        total = np.bincount(self.codes, weight, minlength=self.k)
+        return self._sums(weight) + total[:, None] * (self.mu + self.mean)
 
     def smooth(
         self,
@@ -92,8 +134,8 @@ class Geometry:
         if V is not None:
             each += V[self.codes] * scale * (self.v - self.V[self.codes])
         if mu is not None:
-            each += scale * np.einsum("nd,nd->n", self.r, mu[self.codes])
-        influence = np.bincount(self.of.of, each, minlength=self.of.count)
+            each += scale * self._dots(mu)
+        influence = np.bincount(self.unit_of, each, minlength=self.of.count)
         if self.owner is not None and classes is not None:
             influence += np.bincount(self.owner, classes, minlength=self.of.count)
         return Smooth(float(value), influence)
@@ -153,20 +195,18 @@ class Geometry:
         )
 
     def explained(self) -> Smooth:
-        total = (self.x**2).sum(axis=1)
+        length = np.einsum("kd,kd->k", self.mu, self.mu)
+        total = self.v + 2 * self._dots(self.mu) + length[self.codes]  # ||x_i - mu||^2
         all_, within = total.sum(), self.v.sum()
         return self.smooth(1 - within / all_, clips=(within * total - self.v * all_) / all_**2)
 
     def alignment(self) -> Smooth:
         # angles are seen from the origin, not from the mean
-        norms = np.linalg.norm(self.raw, axis=1, keepdims=True)
-        if not norms.all():
-            raise ClassesError(f"row {int(norms.argmin())} is all zeros, so it has no direction")
-        unit = self.raw / norms
-        total = self._class_means(unit) * self.sizes[:, None]
+        total = self.unit_sums()
         pairs = self.sizes * (self.sizes - 1)
         cosine = (np.einsum("kd,kd->k", total, total) - self.sizes) / pairs
-        mine = np.einsum("nd,nd->n", unit, total[self.codes]) - 1
+        centre = np.einsum("kd,kd->k", self.mu + self.mean, total)
+        mine = (self._dots(total) + centre[self.codes]) / self.norms - 1
         each = 2 * (mine - (cosine * (self.sizes - 1))[self.codes]) / pairs[self.codes]
         value = (2 - 2 * cosine).mean()
         return self.smooth(
@@ -221,11 +261,15 @@ class Geometry:
         return self._of_centred(value, gradient, drawn)
 
     def silhouette(self, most: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Value of each clip looked at, the influence of each, and which rows they are."""
-        rows = np.arange(self.n)
+        """Value of each clip looked at, the influence of each, and which rows held they are."""
+        clips = np.arange(self.n)
         if self.n > most:
-            rows = np.sort(np.random.default_rng(seed).choice(self.n, most, replace=False))
-        values, influence = silhouettes(self.x[rows], self.codes[rows], self.k)
+            clips = np.sort(np.random.default_rng(seed).choice(self.n, most, replace=False))
+        place = np.empty(self.n, dtype=np.int64)
+        place[self.order] = np.arange(self.n)
+        rows = place[clips]
+        x = self.r[rows] + self.mu[self.codes[rows]]
+        values, influence = silhouettes(x, self.codes[rows], self.k)
         return values, influence, rows
 
     def silhouette_smooth(self, most: int, seed: int) -> Smooth:
@@ -257,8 +301,8 @@ def checked(x: Matrix, labels: Labels) -> tuple[Matrix, np.ndarray]:
     names = names.astype(str) if names.dtype == object else names
     if x.ndim != 2 or len(x) != len(names):
         raise ClassesError(f"got vectors of shape {x.shape} for {len(names)} labels")
-    finite = np.isfinite(x).all(axis=1)
-    if not finite.all():
+    if not np.isfinite(x.sum(axis=1)).all() and not np.isfinite(x).all():
+        finite = np.isfinite(x).all(axis=1)
         raise ClassesError(
             f"{(~finite).sum()} of {len(x)} vectors hold NaN or infinity, the first is row "
             f"{int(finite.argmin())}; class metrics need finite ones"

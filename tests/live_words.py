@@ -1,0 +1,75 @@
+"""Recorded words for a fake microphone, and what a page made of them."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from refine import audio
+from refine.audio import SAMPLE_RATE
+from refine.corpus import Corpus
+
+LEAD_S, PAUSE_S = 1.0, 0.8
+DEVICE_RATE = 48_000  # Hz, as a sound card has it; the browser brings it to 16 kHz
+
+
+class Spoken(NamedTuple):
+    """One word on the tape."""
+
+    start: float  # s
+    end: float
+    word: str
+
+
+def tape(corpus: Corpus, n: int, path: Path, seed: int = 0) -> tuple[list[Spoken], np.ndarray]:
+    """Write n test clips of a corpus as a 48 kHz tape; returns what is on it, and it at 16 kHz."""
+    import soundfile
+    from scipy.signal import resample_poly
+
+    rows = corpus.table[corpus.table["split"] == "test"].sample(n, random_state=seed)
+    pieces, words = [np.zeros(round(LEAD_S * SAMPLE_RATE), np.float32)], []
+    at = len(pieces[0])
+    for clip, word in zip(rows["clip"], rows["content"], strict=True):
+        waveform = audio.load(corpus.path(clip))
+        words.append(Spoken(at / SAMPLE_RATE, (at + len(waveform)) / SAMPLE_RATE, str(word)))
+        pause = np.zeros(round(PAUSE_S * SAMPLE_RATE), np.float32)
+        pieces += [waveform, pause]
+        at += len(waveform) + len(pause)
+    whole = np.concatenate(pieces)
+    up = np.clip(resample_poly(whole, DEVICE_RATE // SAMPLE_RATE, 1), -1, 1)
+    soundfile.write(path, up, DEVICE_RATE, subtype="PCM_16")
+    return words, whole
+
+
+def heard(words: list[Spoken], labels: list[dict[str, Any]], role: str) -> list[str | None]:
+    """The page's last word about each word on the tape; None where it gave no answer."""
+    found: list[str | None] = []
+    for spoken in words:
+        about = [
+            one
+            for one in labels
+            if one["final"]
+            and spoken.start - 0.3 < (one["start"] + one["at"]) / 2 < spoken.end + 0.3
+        ]
+        found.append(about[-1]["said"]["content"][role] if about else None)
+    return found
+
+
+def alike(received: np.ndarray, source: np.ndarray) -> tuple[float, int]:
+    """Relative error (RMS) of what was received against its source, and its delay in samples.
+
+    The delay is found by correlation, to a sixteenth of a sample (a device adds any delay).
+    """
+    size = 1 << (len(received) + len(source) - 1).bit_length()
+    spectrum = np.fft.rfft(received, size) * np.conj(np.fft.rfft(source, size))
+    lag = int(np.argmax(np.fft.irfft(spectrum, size)))
+    lag = lag - size if lag > size // 2 else lag
+    start, end = max(0, -lag), min(len(source), len(received) - lag)
+    want, got = source[start:end], received[start + lag : end + lag]
+    whole = np.fft.rfft(want)
+    turn = -2j * np.pi * np.arange(len(whole)) / len(want)
+    errors = [
+        np.sqrt(np.mean((got - np.fft.irfft(whole * np.exp(turn * shift), len(want))) ** 2))
+        for shift in np.linspace(-1, 1, 33)
+    ]
+    return float(min(errors) / np.sqrt(np.mean(want**2))), lag

@@ -1,0 +1,158 @@
+"""Compare in a real browser: choose, reload, share, open a pair elsewhere, download its report."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from browser import Server, browser, chromium, settled
+from refined import Family, family
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(chromium() is None, reason="no Chromium; apt-get install chromium"),
+]
+TAGS = ".st-key-compared .react-aria-ComboBox [data-tag]"  # React keeps a template beside it
+PATIENCE = 300_000  # ms; two cores may be busy with other tests
+
+
+@pytest.fixture(scope="module")
+def driver() -> Iterator[Any]:
+    pytest.importorskip("playwright.sync_api")
+    with browser() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def kin(tmp_path_factory, _tones: Path, tiny_encoder) -> Iterator[Family]:
+    with family(tmp_path_factory.mktemp("app"), _tones, tiny_encoder) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def server(kin: Family) -> Iterator[Server]:
+    running = Server(kin.root).start()
+    try:
+        yield running
+    finally:
+        running.clean()
+
+
+@pytest.fixture
+def page(driver: Any, tmp_path: Path) -> Iterator[Any]:
+    """A window; its last picture is left in the test's folder."""
+    context = driver.new_context(viewport={"width": 1280, "height": 1000}, accept_downloads=True)
+    window = context.new_page()
+    window.set_default_timeout(PATIENCE)
+    yield window
+    window.screenshot(path=tmp_path / "last.png")
+    context.close()
+
+
+def address(server: Server, kin: Family, *encoders: str) -> str:
+    chosen = "".join(f"&encoders={quote(name)}" for name in encoders)
+    corpus, base = quote(str(kin.corpus)), quote(kin.base)
+    return f"{server.url}/compare?corpus={corpus}&against={base}&split=all{chosen}"
+
+
+def tags(page: Any) -> list[str]:
+    """The encoders in the field."""
+    page.locator(".st-key-forest .scatterlayer .trace").first.wait_for()
+    found = page.locator(TAGS)
+    return [str(tag.get_attribute("aria-label")).split(" · ")[0] for tag in found.all()]
+
+
+def test_choose_reload_and_share(server: Server, page: Any, driver: Any, kin: Family) -> None:
+    page.goto(address(server, kin, kin.first.id))
+    settled(page)
+    assert tags(page) == ["first"]
+    field = page.locator(".st-key-compared input")
+    field.click()
+    field.fill("second")
+    page.wait_for_timeout(300)
+    field.press("Enter")
+    page.locator(TAGS).nth(1).wait_for()
+    page.locator(".st-key-group button", has_text="Speaker").click()
+    page.wait_for_function("location.search.includes('group=speaker')")
+    page.wait_for_function(f"location.search.includes('{kin.second.id}')")
+    here = page.url
+
+    page.reload()
+    settled(page)
+    assert tags(page) == ["first", "second"]
+    assert "EER" in page.locator(".st-key-forest").inner_text()
+    other = driver.new_context(viewport={"width": 1920, "height": 1000}, color_scheme="dark")
+    guest = other.new_page()
+    guest.set_default_timeout(PATIENCE)
+    guest.goto(here)
+    settled(guest)
+    assert tags(guest) == ["first", "second"]
+    assert guest.evaluate(
+        "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
+    )
+    other.close()
+
+
+def test_a_pair_opens_on_another_page(server: Server, page: Any, kin: Family) -> None:
+    page.goto(address(server, kin, kin.first.id))
+    settled(page)
+    tags(page)
+    card = page.locator('[class*="st-key-beside_"]').first
+    card.get_by_role("link", name="Isotropy").click()
+    page.locator(".refine-rows").wait_for()
+    assert f"after={kin.first.id}" in page.url
+    assert quote(kin.base, safe="") in page.url
+    assert "IsoScore" in page.locator(".refine-rows").inner_text()
+
+
+def test_the_report_is_downloaded_and_opens_anywhere(
+    server: Server, page: Any, driver: Any, kin: Family, tmp_path: Path
+) -> None:
+    page.goto(address(server, kin, kin.first.id))
+    settled(page)
+    tags(page)
+    page.get_by_role("button", name="Report").click()
+    with page.expect_download() as coming:
+        page.get_by_role("button", name="Download report-first.html").click()
+    file = tmp_path / "report.html"
+    coming.value.save_as(file)
+    assert (kin.first.path / "report.html").exists()
+
+    for theme, width in (("light", 1280), ("dark", 700)):
+        context = driver.new_context(viewport={"width": width, "height": 900}, color_scheme=theme)
+        reader = context.new_page()
+        asked: list[str] = []
+        faults: list[str] = []
+        reader.on("request", lambda request, asked=asked: asked.append(request.url))
+        reader.on("pageerror", lambda error, faults=faults: faults.append(str(error)))
+        reader.goto(file.as_uri())
+        assert "What rewire changed" in reader.locator("h1").inner_text()
+        assert reader.locator("svg").count() > 20
+        assert reader.evaluate(
+            "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
+        )
+        assert asked == [file.as_uri()]
+        assert not faults
+        if theme == "light":
+            printed = reader.pdf(prefer_css_page_size=True)
+            assert printed.count(b"/Type /Page\n") + printed.count(b"/Type /Page ") > 2
+        context.close()
+
+
+def test_methods_by_address_and_by_hand(server: Server, page: Any) -> None:
+    page.goto(f"{server.url}/methods?method=interventional")
+    settled(page)
+    page.get_by_role("heading", name="interventional").wait_for()
+    page.locator(".st-key-methods_loss .katex").first.wait_for()
+    page.get_by_text("dino", exact=True).first.click()
+    page.get_by_role("heading", name="dino").wait_for()
+    page.wait_for_function("location.search.includes('method=dino')")
+    page.reload()
+    settled(page)
+    page.get_by_role("heading", name="dino").wait_for()
+    assert page.locator(".katex-error").count() == 0
+    assert page.evaluate(
+        "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
+    )

@@ -1,0 +1,208 @@
+"""The live page in a real browser with a fake microphone: words, recovery, what is in the way."""
+
+import io
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import live_words
+import numpy as np
+import pytest
+from browser import CHROMIUM_FLAGS, Server, chromium, settled
+
+from refine import audio
+from refine.corpus import open_corpus
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(chromium() is None, reason="no Chromium; apt-get install chromium"),
+]
+PATIENCE = 300_000  # ms; two cores may be busy with other tests
+HOLD = """
+    const real = MediaDevices.prototype.getUserMedia;
+    MediaDevices.prototype.getUserMedia = async function (...a) {
+        return (window.heldStream = await real.apply(this, a));
+    };"""
+PAGE = "/live?before=mini&after=mini-rewire&corpus=samples&map=off"
+WORDS = 8
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    running = Server(tmp_path_factory.mktemp("live") / "app").start()
+    try:
+        yield running
+    finally:
+        running.clean()
+
+
+@contextmanager
+def chromium_with(tape: Path | None = None) -> Iterator[Any]:
+    """A Chromium whose microphone plays a tape (or beeps)."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    flags = [
+        *CHROMIUM_FLAGS,
+        "--use-fake-ui-for-media-stream",
+        "--use-fake-device-for-media-stream",
+    ]
+    if tape is not None:
+        flags.append(f"--use-file-for-fake-audio-capture={tape}")
+    with playwright.sync_playwright() as driver:
+        running = driver.chromium.launch(executable_path=chromium(), args=flags)
+        try:
+            yield running
+        finally:
+            running.close()
+
+
+@pytest.fixture(scope="module")
+def beeping(server: Server) -> Iterator[Any]:
+    with chromium_with() as running:
+        yield running
+
+
+@contextmanager
+def window(running: Any, *scripts: str) -> Iterator[Any]:
+    """A page with scripts that run before its own."""
+    context = running.new_context(permissions=["microphone"], accept_downloads=True)
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE)
+    for script in scripts:
+        page.add_init_script(script)
+    try:
+        yield page
+    finally:
+        context.close()
+
+
+def stat(page: Any, name: str) -> Any:
+    return page.evaluate(f"window.refineLive?.{name}")
+
+
+def listen(page: Any) -> None:
+    """Press Listen and wait until both encoders are there."""
+    page.get_by_role("button", name="Listen").click()
+    page.wait_for_function("window.refineLive.ready", timeout=PATIENCE)
+
+
+def stop(page: Any) -> None:
+    page.get_by_role("button", name="Stop").click()
+    page.get_by_role("button", name="Listen").wait_for()
+
+
+def test_recorded_words_are_named(server: Server, speech_folder: Path, tmp_path: Path) -> None:
+    corpus = open_corpus(speech_folder / "arabic_commands")
+    words, source = live_words.tape(corpus, WORDS, tmp_path / "tape.wav")
+    tape = tmp_path / "tape.wav"
+    with chromium_with(tape) as running, window(running, HOLD) as page:
+        page.goto(server.url + PAGE)
+        settled(page)
+        listen(page)  # the first time loads the encoders
+        stop(page)
+        page.evaluate("window.refineLive.labels.length = 0")
+        listen(page)  # the tape begins again
+        page.wait_for_timeout(1_000 * (words[-1].end + 1.5))
+        answers, lost = stat(page, "labels"), stat(page, "lost")
+        assert page.locator(".heard").inner_text().endswith("s of speech")
+        assert page.locator("[data-factor=content] .bar").count() == 10  # five a side
+        stop(page)
+        # the microphone's light goes out with the last track
+        assert page.evaluate("heldStream.getTracks().every(t => t.readyState === 'ended')")
+        page.get_by_text("What was heard").wait_for()
+        with page.expect_download() as download:
+            page.get_by_role("button", name="Save").click()
+        received = audio.load(io.BytesIO(Path(download.value.path()).read_bytes()))
+    assert lost == 0
+    error, _ = live_words.alike(received, source)
+    assert error < 0.05
+    chance = 1 / corpus.table["content"].nunique()
+    for role in ("before", "after"):
+        said = live_words.heard(words, answers, role)
+        right = np.mean([one == spoken.word for one, spoken in zip(said, words, strict=True)])
+        assert right > 4 * chance, (role, said, words)
+
+
+def test_a_line_that_breaks_and_a_microphone_that_goes(server: Server, beeping: Any) -> None:
+    with window(beeping, HOLD) as page:
+        page.goto(server.url + PAGE)
+        settled(page)
+        listen(page)
+        problem = page.locator(".problem")
+
+        page.evaluate("heldStream.getAudioTracks()[0].dispatchEvent(new Event('ended'))")
+        sent = stat(page, "sent")
+        page.wait_for_function(f"window.refineLive.sent > {sent} + 50")  # plugged in again
+        assert not problem.is_visible()
+
+        assert server.process is not None
+        os.kill(server.process.pid, signal.SIGSTOP)  # the network is gone for 5 s
+        gone = time.monotonic()
+        problem.wait_for(state="visible", timeout=10_000)
+        assert time.monotonic() - gone < 4
+        assert "trying again" in problem.inner_text()
+        page.wait_for_timeout(max(0, 5_000 - 1_000 * (time.monotonic() - gone)))
+        os.kill(server.process.pid, signal.SIGCONT)
+        problem.wait_for(state="hidden", timeout=PATIENCE)
+
+        server.stop()
+        problem.wait_for(state="visible", timeout=10_000)
+        server.start()
+        problem.wait_for(state="hidden", timeout=PATIENCE)
+        page.wait_for_function("window.refineLive.ready", timeout=PATIENCE)
+        assert page.get_by_role("button", name="Stop").is_visible()  # it went on by itself
+
+        page.reload()
+        settled(page)
+        listen(page)
+        stop(page)
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ("Object.defineProperty(window, 'isSecureContext', {value: false})", "TLS=1"),
+        ("MediaDevices.prototype.enumerateDevices = async () => []", "no microphone"),
+        (
+            "Permissions.prototype.query = async () => ({state: 'denied'})",
+            "The microphone is blocked for this page",
+        ),
+        ("delete window.AudioWorkletNode", "cannot stream sound"),
+    ],
+    ids=["insecure", "no device", "denied", "old browser"],
+)
+def test_what_is_in_the_way_is_said_before_the_click(
+    server: Server, beeping: Any, script: str, words: str
+) -> None:
+    with window(beeping, script) as page:
+        page.goto(server.url + PAGE)
+        settled(page)
+        page.locator(".problem").get_by_text(words).wait_for()
+        assert page.get_by_role("button", name="Listen").is_disabled()
+
+
+def test_a_refusal_after_the_click_is_said(server: Server, beeping: Any) -> None:
+    script = """MediaDevices.prototype.getUserMedia = async () => {
+        throw new DOMException('', 'NotReadableError'); };"""
+    with window(beeping, script) as page:
+        page.goto(server.url + PAGE)
+        settled(page)
+        page.get_by_role("button", name="Listen").click()
+        page.locator(".problem").get_by_text("Another program holds the microphone").wait_for()
+        assert page.get_by_role("button", name="Listen").is_enabled()
+
+
+def test_a_clip_is_played_as_if_it_were_live(server: Server, beeping: Any) -> None:
+    with window(beeping) as page:
+        page.goto(server.url + PAGE + "&source=clip")
+        settled(page)
+        listen(page)
+        page.wait_for_function("window.refineLive.answers > 3", timeout=PATIENCE)
+        page.get_by_text("What was heard").wait_for()
+        page.get_by_role("button", name="Listen").wait_for()  # it stopped by itself
+        assert stat(page, "lost") == 0
+        assert page.locator("[data-factor=emotion] .after .label").inner_text() != "–"
