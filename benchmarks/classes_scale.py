@@ -10,6 +10,7 @@ evaluations: paired changes, worst pairs, what every factor explains, neighbours
 
 import json
 import os
+import resource
 import tempfile
 import time
 from collections.abc import Callable
@@ -19,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import tyro
@@ -151,7 +151,7 @@ def report(parts: dict[str, tuple[float, float]], options: Options) -> None:
     table.add_row("all", f"{wall:.1f}", f"{cpu:.1f}", style="bold")
     console.print(f"{options.clips:,} x {options.dim}, factor {options.factor}")
     console.print(table)
-    peak = psutil.Process().memory_info().rss
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     stored = {
         "clips": options.clips,
         "dim": options.dim,
@@ -162,7 +162,7 @@ def report(parts: dict[str, tuple[float, float]], options: Options) -> None:
         "parts": {name: {"wall_s": a, "processor_s": b} for name, (a, b) in parts.items()},
         "wall_s": wall,
         "processor_s": cpu,
-        "resident_gb_at_the_end": peak / 2**30,
+        "peak_gb": peak,
     }
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(stored, indent=2) + "\n", encoding="utf-8")

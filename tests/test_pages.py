@@ -266,7 +266,8 @@ def test_the_overview_shows_what_each_method_moved() -> None:
     from refine.glance import shipped
 
     app = opened()
-    assert not app.error and not app.exception
+    assert not app.error
+    assert not app.exception
     page = " ".join(str(element.proto) for element in app.get("html"))
     kept = shipped()
     first = next(iter(kept.values()))

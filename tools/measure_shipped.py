@@ -7,9 +7,9 @@ assets/measured/glance.json; about five minutes on two cores when nothing is cac
 """
 
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import tyro
 
@@ -40,7 +40,7 @@ FACTORS = {"arabic_commands": "content", "ravdess": "emotion"}
 def main(options: Options) -> None:
     folder = paths.ASSETS / "encoders"
     names = sorted(path.name for path in folder.iterdir() if encoders.is_encoder(path))
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     for corpus_name, told in TOLD.items():
         corpus = open_corpus(options.data / corpus_name)
         before = evaluation.evaluate(options.base, corpus, split="test")
@@ -64,4 +64,4 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(tyro.cli(Options)))
+    main(tyro.cli(Options))
