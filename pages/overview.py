@@ -7,7 +7,6 @@ import streamlit as st
 
 from pages.components import glance, guard, history, pickers, theme
 from refine.glance import shipped as shipped_glance
-from refine.recipes import RECIPES
 from refine.runs import all_runs
 
 WAYS = (
@@ -64,9 +63,7 @@ def draw() -> None:
 def at_a_glance() -> None:
     """The shipped encoder and its refined versions, a row each."""
     about = {name: pickers.described(name) for name in pickers.shipped_encoders()}
-    order = {recipe: place for place, recipe in enumerate((None, *RECIPES))}
     known = {name: info for name, info in about.items() if not isinstance(info, str)}
-    known = dict(sorted(known.items(), key=lambda item: order.get(item[1].recipe, 9)))
     for info in about.values():
         if isinstance(info, str):
             st.error(info, icon=":material/error:")

@@ -61,8 +61,11 @@ def _row(
     source: str | None,
 ) -> str:
     links = _links(name, info, source) if info.recipe else ""
+    plain = PLAIN.get(info.recipe or "", "")
+    if info.recipe and not info.base:
+        plain += " A small network of its own, beside mini."
     first = (
-        f"<th><b>{escape(name)}</b><small>{escape(PLAIN.get(info.recipe or '', ''))}</small>"
+        f"<th><b>{escape(name)}</b><small>{escape(plain)}</small>"
         f"{links}</th>"
     )
     if measured is None:

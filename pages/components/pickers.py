@@ -14,6 +14,7 @@ from refine import paths
 from refine.corpus import Corpus, open_corpus
 from refine.corpus_sources import MANIFESTS
 from refine.encoders import EncoderInfo, is_encoder, peek
+from refine.recipes import RECIPES
 from refine.runs import Run, all_runs
 
 KEPT = 8  # corpora open at a time, shared by all sessions
@@ -140,10 +141,17 @@ def _stamp(source: str) -> tuple:
 
 
 def shipped_encoders() -> list[str]:
-    """Encoders that come with refine, mini first."""
+    """Encoders that come with refine: as pretrained, then by recipe."""
     folder = paths.ASSETS / "encoders"
     names = [path.name for path in folder.iterdir() if is_encoder(path)] if folder.is_dir() else []
-    return sorted(names, key=lambda name: (name != "mini", name))
+    return sorted(names, key=lambda name: (_place(name), name))
+
+
+def _place(name: str) -> int:
+    info = described(name)
+    recipe = None if isinstance(info, str) else info.recipe
+    order = (None, *RECIPES)
+    return order.index(recipe) if recipe in order else len(order)
 
 
 @st.cache_data(ttl=10, show_spinner=False)
