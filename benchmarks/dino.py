@@ -206,7 +206,8 @@ class Bench:
             )
             told.write_text(json.dumps(history), encoding="utf-8")
         history = json.loads(told.read_text(encoding="utf-8"))
-        self.keep(f"rounds, seed {seed}", lambda: history)
+        told_of = [{k: v for k, v in row.items() if k != "encoder"} for row in history]
+        self.keep(f"rounds, seed {seed}", lambda: told_of)  # without the place on this machine
         return encoders.load(history[-1]["encoder"])
 
     def embed(self, system: str, seed: int) -> Callable[[Corpus], np.ndarray]:

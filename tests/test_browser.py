@@ -63,7 +63,7 @@ def recordings(tone_corpus: Path) -> str:
 def test_from_choosing_to_hearing(server: Server, page: Any, mini: str, recordings: str) -> None:
     page.goto(server.url)
     settled(page)
-    page.get_by_role("link", name="Refine an encoder").click()
+    page.get_by_role("link", name="Refine your own").click()
     page.get_by_role("heading", name="Refine an encoder").wait_for()
     choose(page, "Encoder", mini)
     choose(page, "Corpus", recordings)
