@@ -1,6 +1,6 @@
 """How fast the pages answer a hand, in Chromium: page switch, click to sound, linked selection.
 
-    python benchmarks/pages.py [--rounds 5] [--points 20000]
+    python benchmarks/browser.py [--rounds 5] [--points 20000]
 
 Goals: a warm page switch under 300 ms, a click on a map to the first sound under 500 ms, a
 selection among 20 000 points in both maps under 700 ms. Each is a median over rounds beside the
