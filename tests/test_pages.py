@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import speech
+import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from refine import paths, runs
@@ -294,8 +295,10 @@ def test_the_overview_says_so_where_weights_are_not_those_measured(monkeypatch, 
         told["encoders"]["mini-rewire"]["fingerprint"] = "another"
     (assets / "measured" / "glance.json").write_text(json.dumps(kept))
     monkeypatch.setattr(paths, "ASSETS", assets)
+    st.cache_data.clear()
     page = " ".join(str(element.proto) for element in opened().get("html"))
     assert "its weights changed since it was measured" in page
+    st.cache_data.clear()
 
 
 def test_isotropy_shows_before_and_after(

@@ -64,10 +64,7 @@ def _row(
     plain = PLAIN.get(info.recipe or "", "")
     if info.recipe and not info.base:
         plain += " A small network of its own, beside mini."
-    first = (
-        f"<th><b>{escape(name)}</b><small>{escape(plain)}</small>"
-        f"{links}</th>"
-    )
+    first = f"<th><b>{escape(name)}</b><small>{escape(plain)}</small>{links}</th>"
     if measured is None:
         note = "its weights changed since it was measured" if info.recipe else "not measured yet"
         return f'<tr>{first}<td colspan="{len(COLUMNS)}"><small>{note}</small></td></tr>'
