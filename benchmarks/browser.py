@@ -62,7 +62,7 @@ st.title(f"chosen {{chosen}}")
 near = {{role: (np.arange(1, 11) * 7 + chosen) % {points} for role in ("before", "after")}} \\
     if chosen is not None else {{}}
 class_map.show(drawn(), "word", class_map.Marked(chosen, near, None), False, False,
-               lambda rows: st.session_state.update(chosen=rows[0]))
+               lambda rows, group: st.session_state.update(chosen=rows[0]))
 """
 
 
@@ -147,9 +147,9 @@ def sounds(page: Any, url: str, options: Options) -> list[float]:
     """From the mouse on a point to the first playing sound."""
     page.goto(url)
     settled(page)
-    points = page.locator(".st-key-maps .points path.point")
-    points.first.wait_for()
-    page.locator(".st-key-maps").scroll_into_view_if_needed()
+    maps = page.locator(".st-key-maps .maps")
+    maps.wait_for()
+    maps.scroll_into_view_if_needed()
     page.wait_for_timeout(1_500)
     page.evaluate(
         """() => {
@@ -159,13 +159,11 @@ def sounds(page: Any, url: str, options: Options) -> list[float]:
                 window.sounded = performance.now() - window.began; }, true);
         }"""
     )
-    boxes = [box for box in (point.bounding_box() for point in points.all()) if box]
-    boxes.sort(key=lambda box: box["x"])
     times = []
     for turn in range(options.rounds + 1):
-        box = boxes[(turn * 37) % len(boxes)]
+        at = maps.evaluate("(maps, row) => maps.place(0, row)", 37 * turn)
         page.evaluate("window.sounded = null")
-        press(page, box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        press(page, at["x"], at["y"])
         page.wait_for_function("window.sounded !== null", polling="raf")
         if turn:
             times.append(page.evaluate("window.sounded"))
@@ -183,16 +181,15 @@ def selections(page: Any, folder: Path, options: Options) -> list[float]:
     try:
         page.goto(server.url)
         settled(page)
-        plot = page.locator(".js-plotly-plot").first
-        plot.wait_for()
+        maps = page.locator(".maps")
+        maps.wait_for()
         page.wait_for_timeout(3_000)
-        box = plot.bounding_box()
         page.evaluate("document.addEventListener('mousedown', () => "
                       "{ window.began = performance.now(); }, true)")  # fmt: skip
         for turn in range(options.rounds + 1):
             before = page.locator("h1").inner_text()
-            # the middle of the left map is dense: every place there is near a point
-            press(page, box["x"] + box["width"] * (0.2 + 0.015 * turn), box["y"] + 250 + 6 * turn)
+            at = maps.evaluate("(maps, row) => maps.place(0, row)", 1_000 * turn)
+            press(page, at["x"], at["y"])
             page.wait_for_function(
                 """before => {
                     const head = document.querySelector('h1');

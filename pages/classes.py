@@ -40,7 +40,7 @@ def draw() -> None:
         return
     factor = class_looks.factor_of(results)
     tiles = st.container()
-    view = choose_view()
+    view = pickers.choose_view("classes_view", VIEWS)
     method = choose_map() if view == "map" else "pca"
     look = class_looks.look(results, names, source, split, factor, method)
     if look is None:
@@ -67,24 +67,6 @@ def comparable(results: dict[str, dict[str, Any]]) -> bool:
     for factor, reason in left_out.items():
         st.markdown(f":gray[{player.escape(factor)}: {player.escape(reason)}]")
     return False
-
-
-def choose_view() -> str:
-    """One of the four views, kept in the address."""
-    asked = st.query_params.get("view")
-    chosen = st.segmented_control(
-        "View",
-        list(VIEWS),
-        default=asked if asked in VIEWS else "map",
-        key="classes_view",
-        format_func=VIEWS.__getitem__,
-        required=True,
-        label_visibility="collapsed",
-        width="stretch",
-        persist_state="session",
-    )
-    pickers.keep("view", chosen if chosen != "map" else None)
-    return str(chosen)
 
 
 def choose_map() -> str:

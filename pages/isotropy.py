@@ -5,6 +5,15 @@ from typing import Any
 import streamlit as st
 
 from pages.components import changes, cone, figures, guard, measuring, pair, pickers, space
+from refine.corpus import Corpus
+
+Results = dict[str, dict[str, Any]]
+VIEWS = {
+    "change": ":material/scatter_plot: Before and after",
+    "pairs": ":material/join: Pairs",
+    "directions": ":material/bar_chart: Directions",
+    "layers": ":material/layers: Layers",
+}
 
 
 def draw() -> None:
@@ -20,7 +29,22 @@ def draw() -> None:
         return
     layer = pair.choose_layer(results)
     shared(results)
-    st.subheader("Before and after" if after else "In numbers")
+    view = pickers.choose_view("isotropy_view", VIEWS)
+    if view == "change":
+        change(results, layer, corpus)
+    elif view == "pairs":
+        with guard.sentences():
+            cone.pairs(results, layer, corpus)
+    elif view == "directions":
+        directions(results, layer)
+    else:
+        curves(results)
+    pair.command_lines(names, split)
+
+
+def change(results: Results, layer: str | None, corpus: Corpus) -> None:
+    """Every number with its change, and where the clips went."""
+    st.subheader("Before and after" if len(results) > 1 else "In numbers")
     changes.rows(
         {role: pair.numbers(result, layer) for role, result in results.items()},
         space.paired(results, layer),
@@ -32,21 +56,20 @@ def draw() -> None:
     )
     with guard.sentences():
         space.maps(results, layer, corpus)
+
+
+def directions(results: Results, layer: str | None) -> None:
+    """Which directions carry the spread, and what is left without the strongest."""
     left, right = st.columns(2, gap="large")
     with left, guard.sentences():
-        cone.pairs(results, layer, corpus)
-    with right, guard.sentences():
         spread(results, layer)
-    left, right = st.columns(2, gap="large")
-    with left, guard.sentences():
-        cone.dimensions(results, layer)
     with right, guard.sentences():
         cone.removing(results, layer)
-    curves(results)
-    pair.command_lines(names, split)
+    with guard.sentences():
+        cone.dimensions(results, layer)
 
 
-def shared(results: dict[str, dict[str, Any]]) -> None:
+def shared(results: Results) -> None:
     """How many clips stand behind what follows."""
     n = {role: result["n_clips"] for role, result in results.items()}
     out = max((len(result.get("left_out") or {}) for result in results.values()), default=0)
@@ -56,7 +79,7 @@ def shared(results: dict[str, dict[str, Any]]) -> None:
     st.caption(text + (f"; {out:,} could not be encoded." if out else "."))
 
 
-def spread(results: dict[str, dict[str, Any]], layer: str | None) -> None:
+def spread(results: Results, layer: str | None) -> None:
     """How many directions carry the spread."""
     st.subheader("How many directions carry it?")
     spectra = {role: space.spectrum(result, layer) for role, result in results.items()}
@@ -64,7 +87,7 @@ def spread(results: dict[str, dict[str, Any]], layer: str | None) -> None:
     st.caption("Singular values over the largest. An even space is a flat line.")
 
 
-def curves(results: dict[str, dict[str, Any]]) -> None:
+def curves(results: Results) -> None:
     """Layer by layer."""
     st.subheader("Layer by layer")
     metrics = list(next(iter(results.values()))["isotropy"])

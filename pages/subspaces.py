@@ -38,7 +38,7 @@ def draw() -> None:
     if results is None:
         return
     spaces = subspace_views.spaces(results, after)
-    view = choose_view()
+    view = pickers.choose_view("subspaces_view", VIEWS)
     if view == "bench":
         on_the_bench(names, corpus, source, split, results, spaces)
     else:
@@ -83,24 +83,6 @@ def open_default() -> None:
     for key, value in (("before", "mini"), ("after", DEFAULT)):
         st.session_state[key] = value
         pickers.keep(key, value)
-
-
-def choose_view() -> str:
-    asked = st.query_params.get("view")
-    first = asked if asked in VIEWS else "bench"
-    chosen = st.segmented_control(
-        "View",
-        list(VIEWS),
-        default=first,
-        key="subspaces_view",
-        format_func=VIEWS.__getitem__,
-        required=True,
-        label_visibility="collapsed",
-        width="stretch",
-        persist_state="session",
-    )
-    pickers.keep("view", chosen if chosen != "bench" else None)
-    return str(chosen)
 
 
 def on_the_bench(

@@ -54,7 +54,7 @@ def words(app: AppTest) -> str:
 @pytest.mark.parametrize(
     ("view", "charts", "tables", "told"),
     [
-        ("map", 2, 1, "Who moved most"),
+        ("map", 1, 1, "Who moved most"),
         ("numbers", 0, 1, "Shares do not add up"),
         ("confusions", 2, 1, "Choose a cell"),
         ("pairs", 2, 0, "Picked because they are the worst"),

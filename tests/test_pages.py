@@ -315,9 +315,18 @@ def test_isotropy_shows_before_and_after(
     page = " ".join(str(element.proto) for element in app.get("html"))
     for name in ("IsoScore", "Mean cosine", "Effective rank", "Uniformity"):
         assert name in page
-    assert len(app.get("plotly_chart")) == 6
+    assert len(app.get("bidi_component")) == 1
     assert "one PCA" in words(app)
-    assert "Rogue" in words(app)
+    pair = {"corpus": str(tone_corpus), "before": str(before), "after": str(after)}
+    for view, charts, told in (
+        ("pairs", 1, "point the same way"),
+        ("directions", 3, "Rogue"),
+        ("layers", 1, "Layer by layer"),
+    ):
+        app = opened("isotropy", **pair, view=view)
+        assert not app.error
+        assert len(app.get("plotly_chart")) == charts
+        assert told in words(app)
 
 
 def test_isotropy_says_when_a_pair_is_no_pair(

@@ -9,7 +9,7 @@ from plotly.subplots import make_subplots
 
 from pages.components import figures, theme
 from pages.components.changes import short
-from pages.components.maps import hover_safe
+from pages.components.figures import hover_safe
 from refine.confusion import Confusion
 
 

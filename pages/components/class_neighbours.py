@@ -45,8 +45,8 @@ def view(look: Look, factor: str, corpus: Corpus) -> None:
                 st.button("Show all again", icon=":material/close:", on_click=mark, args=(None,))
         clips = drawn.table["clip"].to_numpy()
 
-        def chosen(rows: list[int]) -> None:
-            if lasso:
+        def chosen(rows: list[int], group: bool) -> None:
+            if group:
                 mark(None, clips[rows].tolist())
             else:
                 mark(str(clips[rows[0]]))
@@ -58,7 +58,7 @@ def view(look: Look, factor: str, corpus: Corpus) -> None:
 
 
 def tool() -> bool:
-    """Whether dragging selects; plotly cannot do both at once reliably."""
+    """Whether dragging selects a group; Shift does the other."""
     chosen = st.segmented_control(
         "Choose",
         ["click", "lasso"],

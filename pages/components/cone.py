@@ -215,6 +215,6 @@ def removal_figure(cones: dict[str, Cone], height: int = 340) -> go.Figure:
                 col=column,
             )
     figures.style(figure, height, hovermode="x unified")
-    figure.update_xaxes(type="category", title={"text": "taken out: mean μ, then k directions"})
+    figure.update_xaxes(type="category", title={"text": "taken out"})
     figure.update_layout(legend={"y": 1.1}, margin={"t": 56})
     return figure

@@ -240,3 +240,8 @@ def spectra(curves: Mapping[str, Sequence[float]], height: int = 330) -> go.Figu
     figure.update_xaxes(type="log", dtick=1)
     figure.update_yaxes(type="log", exponentformat="power", dtick=1)
     return figure
+
+
+def hover_safe(text: str) -> str:
+    """A label shown as text in a hover box, which otherwise reads some HTML and templates."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace("%{", "% {")

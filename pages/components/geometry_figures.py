@@ -7,7 +7,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from pages.components import figures, theme
-from pages.components.maps import hover_safe
+from pages.components.figures import hover_safe
 from pages.components.subspace_figures import colours, label, matrix
 from refine.spaces import Angles
 

@@ -3,7 +3,7 @@
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import streamlit as st
@@ -69,6 +69,25 @@ def choose(
     )
     keep(key, value)
     return value
+
+
+def choose_view(key: str, views: Mapping[str, str]) -> str:
+    """One of a page's views (the first unless asked), kept in the address."""
+    asked = st.query_params.get("view")
+    first = next(iter(views))
+    chosen = st.segmented_control(
+        "View",
+        list(views),
+        default=asked if asked in views else first,
+        key=key,
+        format_func=views.__getitem__,
+        required=True,
+        label_visibility="collapsed",
+        width="stretch",
+        persist_state="session",
+    )
+    keep("view", chosen if chosen != first else None)
+    return str(chosen)
 
 
 def found_corpora() -> list[str]:

@@ -6,8 +6,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from pages.components import guard, player
-from pages.components import maps as linked
+from pages.components import guard, player, point_map
 from refine.corpus import Corpus
 from refine.embeddings import open_embeddings
 from refine.evaluation import table_of
@@ -78,7 +77,7 @@ class Joint(NamedTuple):
 
     table: pd.DataFrame  # clip and factors, a row a point
     xy: dict[str, np.ndarray]
-    titles: dict[str, str]
+    notes: dict[str, str]
     note: str
 
 
@@ -102,13 +101,38 @@ def _pair(joint: Joint, corpus: Corpus) -> None:
             key=f"colour_{corpus.fingerprint[:8]}",
             wrap=True,
         )
-        chosen = linked.pair(joint.xy, joint.titles, joint.table, factor, "maps")
-        st.caption(joint.note + " Choose a point to hear it.")
+        chosen = linked(joint, factor)
+        st.caption(joint.note + " Choose a point to hear it; drag to move, Ctrl and wheel to zoom.")
         if chosen is not None:
             with st.container(border=True, key="card_chosen"):
                 clip = str(joint.table["clip"].iloc[chosen])
                 play = bool(st.session_state.get("maps_play"))
                 player.play(corpus, clip, "map_sound", autoplay=play, wide=True)
+
+
+def linked(joint: Joint, factor: str | None) -> int | None:
+    """The maps; returns the row that was chosen last, or None."""
+    chosen = st.session_state.get("maps_chosen")
+    if chosen is not None and chosen >= len(joint.table):
+        chosen = None
+
+    def remember(rows: list[int], group: bool) -> None:
+        if not group:
+            st.session_state["maps_chosen"] = rows[0]
+            st.session_state["maps_play"] = True
+
+    point_map.show(
+        "maps",
+        f"Maps of {len(joint.table):,} clips coloured by {factor or 'nothing'}",
+        [point_map.Panel(role, joint.notes[role], xy) for role, xy in joint.xy.items()],
+        joint.table,
+        factor,
+        point_map.Marked(chosen, {}, None) if chosen is not None else point_map.NOTHING,
+        remember,
+        dim=False,
+        height=430,
+    )
+    return chosen
 
 
 def best(table: pd.DataFrame, factors: list[str]) -> str | None:
@@ -136,12 +160,12 @@ def _joint(places: dict[str, tuple[str, str]]) -> Joint:
     joint = joint_pca(first, rest[0] if rest else first)
     xy = dict(zip(spaces, (joint.before, joint.after), strict=False))
     shown = dict(zip(spaces, (joint.shown_before, joint.shown_after), strict=False))
-    titles = {role: _title(role, quality(spaces[role], xy[role]), shown[role]) for role in spaces}
+    notes = {role: _note(quality(spaces[role], xy[role]), shown[role]) for role in spaces}
     note = drawn.note[:1].upper() + drawn.note[1:]
-    return Joint(table.drop(columns="row"), xy, titles, f"{note}; {joint.note}.")
+    return Joint(table.drop(columns="row"), xy, notes, f"{note}; {joint.note}.")
 
 
-def _title(role: str, trust: dict[str, Number], shown: float) -> str:
-    """The role, and what of the space its map shows."""
+def _note(trust: dict[str, Number], shown: float) -> str:
+    """What of the space its map shows."""
     kept = trust["neighbours_kept"].value
-    return f"<b>{role}</b> · shows {shown:.0%} of the spread, {kept:.0%} of the neighbours"
+    return f"shows {shown:.0%} of the spread, {kept:.0%} of the neighbours"

@@ -8,7 +8,7 @@ from plotly.subplots import make_subplots
 from scipy.special import ndtri
 
 from pages.components import figures, theme
-from pages.components.maps import hover_safe
+from pages.components.figures import hover_safe
 from refine.spaces import BEFORE, Block, Errors
 
 DET_TICKS = (0.001, 0.01, 0.05, 0.2, 0.5, 0.8, 0.95)
