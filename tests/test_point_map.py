@@ -54,6 +54,15 @@ def test_each_point_has_the_class_of_its_row() -> None:
     assert len({(one["colour"], one["symbol"]) for one in data["groups"]}) == len(names)
 
 
+def test_others_are_drawn_first() -> None:
+    data = told()
+    names = np.array([one["name"] for one in data["groups"]])
+    drawn = names[unpacked(data["group"], np.uint8)[unpacked(data["order"], np.int32)]]
+    behind = np.char.endswith(drawn, "others")
+    assert behind.any()
+    assert behind[: behind.sum()].all()
+
+
 def test_clips_without_a_label_stand_back_and_markup_stays_text() -> None:
     names = [one["name"] for one in told(factor="kind")["groups"]]
     assert names == ["unknown", "<b>a</b>"]

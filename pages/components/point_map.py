@@ -127,8 +127,7 @@ def payload(
         "n": n,
         "names": table["clip"].astype(str).tolist(),
         "group": _packed(group),
-        # classes in turn would lie on top of each other: their points are drawn mixed
-        "order": _packed(np.random.default_rng(0).permutation(n).astype(np.int32)),
+        "order": _packed(order(found, n)),
         "groups": [
             {"name": one.name, "colour": one.colour, "symbol": one.symbol,
              "listed": factor is not None} for one in found
@@ -174,6 +173,17 @@ def groups(table: pd.DataFrame, factor: str | None) -> list[Group]:
         name = f"{others} other{'s' * (others > 1)}" if others else "unknown"
         found.insert(0, Group(name, rest, theme.quiet(), "circle"))
     return found
+
+
+def order(found: Sequence[Group], n: int) -> Rows:
+    """In which order the points are drawn: others first, then the classes mixed, so that none
+    hides another by its place in the alphabet."""
+    rows = np.random.default_rng(0).permutation(n)
+    front = np.ones(n, dtype=bool)
+    for one in found:
+        if one.colour == theme.quiet():
+            front[one.rows] = False
+    return rows[np.argsort(front[rows], kind="stable")].astype(np.int32)
 
 
 def limits(spaces: Mapping[str, Float[np.ndarray, "n 2"]]) -> list[float]:
