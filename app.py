@@ -13,6 +13,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 from refine.live import route
 
 THEME = Path(__file__).parent / "assets" / "theme"
+DOWNLOADS = (THEME / "downloads.js").read_text(encoding="utf-8")
 
 
 def frame() -> None:
@@ -24,6 +25,8 @@ def frame() -> None:
         initial_sidebar_state=250,  # px
     )
     st.html(THEME / "style.css")
+    with st.container(key="scripts"):  # not displayed
+        st.html(f"<script>{DOWNLOADS}</script>", unsafe_allow_javascript=True)
     dark = st.context.theme.type == "dark"
     st.logo(
         THEME / f"logo-{'dark' if dark else 'light'}.svg",

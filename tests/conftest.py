@@ -3,14 +3,17 @@
 import contextlib
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import browser
 import pytest
 import speech
 from jaxtyping import install_import_hook
 
-from refine import paths
+from refine import paths, runs
+from refine.processes import identity
 
 # before torch is imported by any test, and inherited by every process a test starts: one thread
 # makes sums reproducible, and no test ever waits for a hub
@@ -30,6 +33,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("browser") and browser.chromium() is None:
+        pytest.skip("no Chromium; apt-get install chromium")
     if item.get_closest_marker("recorded") and paths.speech() is None:
         told = os.environ.get("REFINE_SPEECH")
         looked = told or paths.ROOT.parent / "shared" / "data"
@@ -56,6 +61,46 @@ def _own_folders(_session_folders: Path, tmp_path_factory, monkeypatch: pytest.M
         (base / "cache" / "corpora").symlink_to(_session_folders / "cache" / "corpora")
     monkeypatch.setenv("REFINE_CACHE", str(base / "cache"))
     monkeypatch.setenv("REFINE_RUNS", str(base / "runs"))
+
+
+@pytest.fixture
+def spawned(monkeypatch: pytest.MonkeyPatch) -> list[runs.Run]:
+    """Nothing is spawned: what would have been started is listed, and looks alive."""
+    started: list[runs.Run] = []
+
+    def pretend(run: runs.Run) -> None:
+        started.append(run)
+        run.write_status(**identity())
+
+    monkeypatch.setattr("refine.jobs._spawn", pretend)
+    return started
+
+
+@pytest.fixture(scope="module")
+def driver() -> Iterator[Any]:
+    """A Chromium for the tests of one file: its loop would be in the way of other files' own."""
+    pytest.importorskip("playwright.sync_api")
+    with browser.browser() as running:
+        yield running
+
+
+@pytest.fixture
+def page(driver: Any, tmp_path: Path) -> Iterator[Any]:
+    """A window of 1280 x 1000; its last picture is left in the test's folder."""
+    opened = browser.window(driver)
+    yield opened
+    opened.screenshot(path=tmp_path / "last.png")
+    opened.context.close()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[browser.Server]:
+    """The app with empty folders, for the tests of one file."""
+    running = browser.Server(tmp_path_factory.mktemp("server") / "app").start()
+    try:
+        yield running
+    finally:
+        running.clean()
 
 
 @pytest.fixture(scope="session")

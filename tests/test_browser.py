@@ -1,49 +1,33 @@
 """The whole story in a real browser: choose, rewire, watch, stop, resume, see, hear."""
 
+import csv
+import json
 import re
+import shutil
+import struct
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import map_points
 import pytest
-from browser import Server, browser, chromium, settled, workers
+from browser import Server, click, download, settled, still, until, window, workers
 
 from refine import paths
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.timeout(900),
-    pytest.mark.skipif(chromium() is None, reason="no Chromium; apt-get install chromium"),
-]
-PATIENCE = 300_000  # ms; two cores may be busy with other tests
-
-
-@pytest.fixture(scope="module")
-def driver() -> Iterator[Any]:
-    pytest.importorskip("playwright.sync_api")
-    with browser() as running:
-        yield running
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
+def own_server(tmp_path: Path) -> Iterator[Server]:
+    """One that may be ended."""
     running = Server(tmp_path / "app").start()
     try:
         yield running
     finally:
         running.clean()
-
-
-@pytest.fixture
-def page(driver: Any, tmp_path: Path) -> Iterator[Any]:
-    """A window; its last picture is left in the test's folder."""
-    context = driver.new_context(viewport={"width": 1280, "height": 1000})
-    window = context.new_page()
-    window.set_default_timeout(PATIENCE)
-    yield window
-    window.screenshot(path=tmp_path / "last.png")
-    context.close()
 
 
 @pytest.fixture
@@ -53,94 +37,100 @@ def mini(tiny_encoder: Callable[[str], Path]) -> str:
 
 
 @pytest.fixture
-def recordings(tone_corpus: Path) -> str:
-    """Recorded words where they are at hand, else tones."""
+def recordings(tone_corpus: Path, tmp_path: Path) -> str:
+    """A few recorded words where they are at hand, else tones."""
     folder = paths.speech()
     real = folder / "arabic_commands" if folder else None
-    return str(real if real is not None and real.is_dir() else tone_corpus)
+    return str(few(real, tmp_path / "words") if real and real.is_dir() else tone_corpus)
+
+
+def few(corpus: Path, folder: Path, voices: int = 3, clips: int = 12) -> Path:
+    """Some clips of some voices of each split."""
+    with (corpus / "clips.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    kept = []
+    for split in ("train", "dev", "test"):
+        there = [row for row in rows if row["split"] == split]
+        for voice in sorted({row["speaker"] for row in there})[:voices]:
+            kept += [row for row in there if row["speaker"] == voice][: clips * 5 : 5]
+    for row in kept:
+        (folder / row["path"]).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(corpus / row["path"], folder / row["path"])
+    with (folder / "clips.csv").open("w", encoding="utf-8", newline="") as file:
+        table = csv.DictWriter(file, list(rows[0]))
+        table.writeheader()
+        table.writerows(kept)
+    return folder
 
 
 def test_from_choosing_to_hearing(server: Server, page: Any, mini: str, recordings: str) -> None:
     page.goto(server.url)
     settled(page)
-    page.get_by_role("link", name="Refine your own").click()
-    page.get_by_role("heading", name="Refine an encoder").wait_for()
+    heading = page.get_by_role("heading", name="Refine an encoder")
+    click(page.get_by_role("link", name="Refine your own"), heading)
     choose(page, "Encoder", mini)
     choose(page, "Corpus", recordings)
     page.get_by_text("clips to train on").wait_for()
     choose(page, "Preset", "mini")
-    page.get_by_text("more options").click()
-    options = {"Steps": 40, "Batch size": 4, "Max seconds": 1, "Warmup steps": 2}
+    click(page.get_by_text("more options"), page.get_by_label("Probe clips", exact=True))
+    options = {"Steps": 40, "Batch size": 4, "Max seconds": 0.8, "Warmup steps": 2}
     options |= {"Checkpoint every": 20, "Probe every": 10, "Probe clips": 24}
     for label, value in options.items():
         fill(page, label, str(value))
-    page.get_by_text("--steps 40").wait_for()
 
-    page.get_by_role("button", name="Start", exact=True).click()
-    state(page, "running")
-    step = re.compile(r"Step [3-9]|Step \d\d")
-    page.get_by_text(step).wait_for()
-    page.locator(".st-key-loss_curve .scatterlayer .trace").first.wait_for()
-    page.get_by_role("button", name="Stop", exact=True).click()
-    state(page, "stopped")
+    start = page.get_by_role("button", name="Start", exact=True)
+    click(start, "location.search.includes('run=')")
+    with held(server):
+        badge(page, "running").wait_for()
+        page.get_by_text(re.compile(r"Step \d+ of 40")).first.wait_for()
+        page.locator(".st-key-loss_curve .scatterlayer .trace").first.wait_for()
+        ask_to_stop(page)
+    badge(page, "stopped").wait_for()
 
     assert "run=" in page.url
     page.reload()
     settled(page)
-    state(page, "stopped")
-    page.get_by_role("button", name="Resume").click()
-    state(page, "finished")
+    badge(page, "stopped").wait_for()
+    click(page.get_by_role("button", name="Resume"), badge(page, "queued|running|finished"))
+    badge(page, "finished").wait_for()
     page.get_by_text("Step 40 of 40").first.wait_for()
     page.locator(".st-key-space_curve .scatterlayer .trace").first.wait_for()
 
-    page.get_by_role("button", name="See what changed").click()
+    see = page.get_by_role("button", name="See what changed")
+    click(see, "location.pathname === '/isotropy'")
     rows = page.locator(".refine-rows")
     rows.wait_for()
     for word in ("before", "after", "IsoScore", "Mean cosine", "Effective rank"):
         assert word in rows.inner_text()
-    first = hear(page, 0)
-    second = hear(page, -1)
-    assert first != second
+    assert hear(page, 0) != hear(page, -1)
 
 
 def hear(page: Any, which: int) -> str:
     """Click the left- or rightmost point of the second map; returns the clip that sounds."""
-    points = page.locator(".st-key-maps .subplot.x2y2 .points path.point")
-    points.first.wait_for()
-    page.locator(".st-key-maps").scroll_into_view_if_needed()
-    page.wait_for_timeout(1_000)
-    boxes = [box for box in (p.bounding_box() for p in points.all()[:200]) if box]
-    boxes = sorted(boxes, key=lambda box: box["x"])
-    x, y = (boxes[which][a] + boxes[which][b] / 2 for a, b in (("x", "width"), ("y", "height")))
-    before = page.evaluate("document.querySelector('.st-key-card_chosen audio')?.src")
-    page.mouse.move(x - 4, y - 4)
-    page.mouse.move(x, y, steps=3)
-    page.wait_for_timeout(200)
-    page.mouse.click(x, y)
-    page.wait_for_function(
-        """before => {
-            const audio = document.querySelector('.st-key-card_chosen audio');
-            return audio && audio.src !== before && audio.currentTime > 0;
-        }""",
-        arg=before,
-    )
+    src = page.evaluate("document.querySelector('.st-key-card_chosen audio')?.src ?? null")
+    row = map_points.outermost(page, "maps", 1, which)
+    sounds = f"""(() => {{
+        const audio = document.querySelector('.st-key-card_chosen audio');
+        return audio && audio.src !== {json.dumps(src)} && audio.currentTime > 0;
+    }})()"""
+    until(page, lambda: map_points.click(page, "maps", 1, row), sounds, 15)
     page.locator(".st-key-map_sound .heatmaplayer image").first.wait_for()
     return str(page.locator(".st-key-card_chosen p").first.inner_text())
 
 
 def test_a_run_outlives_page_and_server(
-    server: Server, page: Any, tiny_encoder: Any, tone_corpus: Path
+    own_server: Server, page: Any, tiny_encoder: Any, tone_corpus: Path
 ) -> None:
+    server = own_server
     page.goto(f"{server.url}/train?encoder={tiny_encoder('hubert')}&corpus={tone_corpus}")
     settled(page)
     page.get_by_text("clips to train on").wait_for()
-    page.get_by_text("more options").click()
+    click(page.get_by_text("more options"), page.get_by_label("Probe every", exact=True))
     for label, value in {"Steps": "5000", "Checkpoint every": "5", "Probe every": "0"}.items():
         fill(page, label, value)
-    page.get_by_text("--steps 5000").wait_for()
-    page.get_by_role("button", name="Start", exact=True).click()
-    state(page, "running")
-    page.get_by_text(re.compile(r"Step [1-9]\d* of 5,000")).first.wait_for()
+    stepping = page.get_by_text(re.compile(r"Step [1-9]\d* of 5,000")).first
+    click(page.get_by_role("button", name="Start", exact=True), badge(page, "running"))
+    stepping.wait_for()
     address = page.url
 
     server.stop()
@@ -149,58 +139,86 @@ def test_a_run_outlives_page_and_server(
     server.start()
     page.goto(address)
     settled(page)
-    state(page, "running")
+    badge(page, "running").wait_for()
+    stepping.wait_for()
 
-    page.wait_for_timeout(2_000)
     began = time.monotonic()
     trainer.kill()
-    state(page, "crashed")
-    assert time.monotonic() - began < 15
+    badge(page, "crashed").wait_for()
+    assert time.monotonic() - began < 30
     page.get_by_text("is gone without a word").wait_for()
 
-    page.get_by_role("button", name="Resume").click()
-    state(page, "running")
-    page.get_by_text(re.compile(r"Step [1-9]\d* of 5,000")).first.wait_for()
-    page.get_by_role("button", name="Stop", exact=True).click()
-    state(page, "stopped")
+    click(page.get_by_role("button", name="Resume"), badge(page, "queued|running"))
+    badge(page, "running").wait_for()
+    stepping.wait_for()
+    ask_to_stop(page)
+    badge(page, "stopped").wait_for()
 
 
 def test_uploaded_files_open_as_a_corpus(server: Server, page: Any, tone_corpus: Path) -> None:
     page.goto(f"{server.url}/corpora?corpus={tone_corpus}")
     settled(page)
-    page.get_by_role("button", name="Upload").first.click()
+    button = page.get_by_role("button", name="Open these")
+    click(page.get_by_role("button", name="Upload").first, button)
     files = [tone_corpus / "00" / "one_0.wav", tone_corpus / "01" / "two_0.wav"]
     (tone_corpus / "bad.wav").write_bytes(b"not a sound")
     page.locator("input[type=file]").set_input_files([*files, tone_corpus / "bad.wav"])
-    page.get_by_role("button", name="Open these").click()
-    page.get_by_text("1 left out").wait_for()
+    page.get_by_text("bad.wav").first.wait_for()
+    left_out = page.get_by_text("1 left out")
+    click(button, left_out)
     assert page.get_by_text("one_0.wav").count() > 0
     page.keyboard.press("Escape")
     page.reload()
     settled(page)
-    page.get_by_text("1 left out").wait_for()
+    left_out.wait_for()
+
+
+def test_a_plot_is_a_file_in_two_formats(server: Server, page: Any, tmp_path: Path) -> None:
+    page.goto(f"{server.url}/corpora?corpus=samples")
+    settled(page)
+    plot = page.locator(".st-key-durations .js-plotly-plot")
+    bar = plot.locator(".modebar")
+
+    def over() -> None:
+        still(plot)
+        plot.hover(position={"x": 60, "y": 60}, timeout=10_000)
+
+    for _ in range(2):  # the second time plotly has drawn its bar before
+        until(page, over, bar.get_by_text("PNG"))
+        drawn = download(bar.get_by_text("SVG"), tmp_path, "refine durations.svg").read_text(
+            "utf-8"
+        )
+        assert drawn.startswith("<svg")
+        assert "length (s)" in drawn
+        image = download(bar.get_by_text("PNG"), tmp_path, "refine durations.png").read_bytes()
+        assert image.startswith(b"\x89PNG")
+        wide, high = struct.unpack(">II", image[16:24])
+        box = plot.bounding_box()
+        assert abs(wide - 2 * box["width"]) <= 4  # sharp on a projector
+        assert abs(high - 2 * box["height"]) <= 4
+        page.mouse.move(5, 5)
+    assert bar.locator(".refine-download").count() == 2
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_every_page_in_every_theme_is_whole(
     server: Server, driver: Any, theme: str, tiny_encoder: Any, tone_corpus: Path
 ) -> None:
-    context = driver.new_context(viewport={"width": 1280, "height": 900}, color_scheme=theme)
-    window = context.new_page()
+    opened = window(driver, 1280, 900, theme)
     faults: list[str] = []
     outside: list[str] = []
-    window.on("pageerror", lambda error: faults.append(str(error)))
-    window.on("request", lambda request: outside.append(request.url))
+    opened.on("pageerror", lambda error: faults.append(str(error)))
+    opened.on("request", lambda request: outside.append(request.url))
     query = f"corpus={tone_corpus}&encoder={tiny_encoder('hubert')}"
     for place in ("", "corpora", "train"):
-        window.goto(f"{server.url}/{place}?{query}")
-        settled(window)
-        assert window.locator('[data-testid="stException"]').count() == 0
-        assert window.locator("body").inner_text().count("Traceback") == 0
-        assert window.locator('[data-testid="stSidebarNav"]').get_by_text("Isotropy").count() == 1
+        opened.goto(f"{server.url}/{place}?{query}")
+        settled(opened)
+        assert opened.locator('[data-testid="stException"]').count() == 0
+        assert opened.locator("body").inner_text().count("Traceback") == 0
+        assert opened.locator('[data-testid="stSidebarNav"]').get_by_text("Isotropy").count() == 1
         wide = "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
-        assert window.evaluate(wide)
-    context.close()
+        assert opened.evaluate(wide)
+    opened.context.close()
     assert not faults
     # data: and blob: are the page's own; nothing is fetched from anywhere else
     assert not [url for url in outside if url.startswith("http") and server.url not in url]
@@ -210,31 +228,52 @@ def choose(page: Any, label: str, value: str) -> None:
     """Pick from a select box by typing, or type a new value into it."""
     box = page.locator('[data-testid="stSelectbox"]').filter(has_text=label).first
     field = box.locator("input").first
-    field.click()
-    field.fill(value)
-    page.wait_for_timeout(300)
-    field.press("Enter")
-    idle(page)
+
+    def pick() -> None:
+        field.click(timeout=10_000)
+        field.fill(value)
+        page.get_by_role("option").filter(has_text=value).first.wait_for(timeout=5_000)
+        field.press("Enter")
+
+    chosen = f"new URLSearchParams(location.search).get('{label.lower()}') === {json.dumps(value)}"
+    field.wait_for()
+    pick()  # once at least, even where it stands so already
+    until(page, pick, chosen)
 
 
 def fill(page: Any, label: str, value: str) -> None:
+    """Type an option's value; the command line of the page shows it."""
     field = page.get_by_label(label, exact=True).first
-    field.fill(value)
-    field.press("Enter")
-    idle(page)
+
+    def write() -> None:
+        field.fill(value)
+        field.press("Enter")
+
+    until(page, write, page.get_by_text(f"--{label.lower().replace(' ', '-')} {value}"))
 
 
-def idle(page: Any) -> None:
-    """Until the script has run."""
-    page.wait_for_timeout(150)
-    page.wait_for_function(
-        "document.querySelector('[data-testid=stApp]')"
-        ".getAttribute('data-test-script-state') !== 'running'"
-    )
+@contextmanager
+def held(server: Server, steps: int = 3) -> Iterator[None]:
+    """The training stands still after some steps: a busy machine may show a page later."""
+    for _ in range(6_000):
+        logs = list((server.folder / "runs").glob("*/metrics.jsonl"))
+        if logs and len(logs[0].read_text(encoding="utf-8").splitlines()) >= steps:
+            break
+        time.sleep(0.05)
+    (trainer,) = workers(server.folder)
+    trainer.suspend()
+    try:
+        yield
+    finally:
+        trainer.resume()
 
 
-def state(page: Any, word: str) -> None:
-    """Until the run that is watched is in a state."""
-    # the word stands behind the name of its icon
-    badge = page.locator(".st-key-run_state").get_by_text(re.compile(rf"\b{word}$")).first
-    badge.wait_for()
+def ask_to_stop(page: Any) -> None:
+    """Ask the run that is watched to stop."""
+    asked = page.get_by_role("button", name="Stop at once").or_(badge(page, "stopped"))
+    click(page.get_by_role("button", name="Stop", exact=True), asked)
+
+
+def badge(page: Any, words: str) -> Any:
+    """The state of the run that is watched; it stands behind the name of its icon."""
+    return page.locator(".st-key-run_state").get_by_text(re.compile(rf"\b({words})$")).first

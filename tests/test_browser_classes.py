@@ -71,8 +71,9 @@ def test_click_hear_lasso_confuse_reload_and_share(
     click(page.get_by_role("button", name="Show all again"), gone)
 
     option(page, "Confusions")
-    until(page, lambda: point(page, cell(page)), page.get_by_text("read as", exact=False))
-    page.get_by_role("button", name="Show the most confused instead").wait_for()
+    instead = page.get_by_role("button", name="Show the most confused instead")
+    until(page, lambda: point(page, cell(page)), instead, 10)
+    page.get_by_text("read as", exact=False).first.wait_for()
     for view, there in (
         ("Numbers", ".refine-rows"),
         ("Pairs", ".st-key-class_pairs .main-svg"),
@@ -93,8 +94,9 @@ def test_click_hear_lasso_confuse_reload_and_share(
 
 def option(page: Any, name: str) -> None:
     """Choose one of a row of pills or segments; their icons are words before the name."""
-    words = page.locator('[data-testid="stButtonGroup"]').get_by_text(name, exact=True).first
-    click(words, page.locator('[role="radio"][aria-checked="true"]').filter(has=words))
+    words = page.get_by_text(name, exact=True)
+    one = page.locator('[data-testid="stButtonGroup"] [role="radio"]').filter(has=words)
+    click(one.first, one.and_(page.locator('[aria-checked="true"]')))
 
 
 def strike(page: Any, panel: int) -> str:

@@ -6,23 +6,11 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from browser import Server, browser, chromium, settled
+from browser import Server, click, download, settled, until, window
 from refined import Family, family
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.timeout(900),
-    pytest.mark.skipif(chromium() is None, reason="no Chromium; apt-get install chromium"),
-]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
 TAGS = ".st-key-compared .react-aria-ComboBox [data-tag]"  # React keeps a template beside it
-PATIENCE = 300_000  # ms; two cores may be busy with other tests
-
-
-@pytest.fixture(scope="module")
-def driver() -> Iterator[Any]:
-    pytest.importorskip("playwright.sync_api")
-    with browser() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")
@@ -38,17 +26,6 @@ def server(kin: Family) -> Iterator[Server]:
         yield running
     finally:
         running.clean()
-
-
-@pytest.fixture
-def page(driver: Any, tmp_path: Path) -> Iterator[Any]:
-    """A window; its last picture is left in the test's folder."""
-    context = driver.new_context(viewport={"width": 1280, "height": 1000}, accept_downloads=True)
-    window = context.new_page()
-    window.set_default_timeout(PATIENCE)
-    yield window
-    window.screenshot(path=tmp_path / "last.png")
-    context.close()
 
 
 def address(server: Server, kin: Family, *encoders: str) -> str:
@@ -69,30 +46,31 @@ def test_choose_reload_and_share(server: Server, page: Any, driver: Any, kin: Fa
     settled(page)
     assert tags(page) == ["first"]
     field = page.locator(".st-key-compared input")
-    field.click()
-    field.fill("second")
-    page.wait_for_timeout(300)
-    field.press("Enter")
-    page.locator(TAGS).nth(1).wait_for()
-    page.locator(".st-key-group button", has_text="Speaker").click()
-    page.wait_for_function("location.search.includes('group=speaker')")
+
+    def add() -> None:
+        field.click(timeout=10_000)
+        field.fill("second")
+        page.get_by_role("option").filter(has_text="second").first.wait_for(timeout=5_000)
+        field.press("Enter")
+
+    until(page, add, page.locator(TAGS).nth(1))
     page.wait_for_function(f"location.search.includes('{kin.second.id}')")
+    speaker = page.locator(".st-key-group button", has_text="Speaker")
+    click(speaker, "location.search.includes('group=speaker')")
     here = page.url
 
     page.reload()
     settled(page)
     assert tags(page) == ["first", "second"]
     assert "EER" in page.locator(".st-key-forest").inner_text()
-    other = driver.new_context(viewport={"width": 1920, "height": 1000}, color_scheme="dark")
-    guest = other.new_page()
-    guest.set_default_timeout(PATIENCE)
+    guest = window(driver, 1920, 1000, "dark")
     guest.goto(here)
     settled(guest)
     assert tags(guest) == ["first", "second"]
     assert guest.evaluate(
         "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
     )
-    other.close()
+    guest.context.close()
 
 
 def test_a_pair_opens_on_another_page(server: Server, page: Any, kin: Family) -> None:
@@ -100,7 +78,7 @@ def test_a_pair_opens_on_another_page(server: Server, page: Any, kin: Family) ->
     settled(page)
     tags(page)
     card = page.locator('[class*="st-key-beside_"]').first
-    card.get_by_role("link", name="Isotropy").click()
+    click(card.get_by_role("link", name="Isotropy"), "location.pathname === '/isotropy'")
     page.locator(".refine-rows").wait_for()
     assert f"after={kin.first.id}" in page.url
     assert quote(kin.base, safe="") in page.url
@@ -113,16 +91,14 @@ def test_the_report_is_downloaded_and_opens_anywhere(
     page.goto(address(server, kin, kin.first.id))
     settled(page)
     tags(page)
-    page.get_by_role("button", name="Report").click()
-    with page.expect_download() as coming:
-        page.get_by_role("button", name="Download report-first.html").click()
-    file = tmp_path / "report.html"
-    coming.value.save_as(file)
+    ready = page.get_by_role("button", name="Download report-first.html")
+    click(page.get_by_role("button", name="Report"), page.get_by_text("report --before").or_(ready))
+    ready.wait_for()
+    file = download(ready, tmp_path, "report-first.html")
     assert (kin.first.path / "report.html").exists()
 
     for theme, width in (("light", 1280), ("dark", 700)):
-        context = driver.new_context(viewport={"width": width, "height": 900}, color_scheme=theme)
-        reader = context.new_page()
+        reader = window(driver, width, 900, theme)
         asked: list[str] = []
         faults: list[str] = []
         reader.on("request", lambda request, asked=asked: asked.append(request.url))
@@ -138,7 +114,7 @@ def test_the_report_is_downloaded_and_opens_anywhere(
         if theme == "light":
             printed = reader.pdf(prefer_css_page_size=True)
             assert printed.count(b"/Type /Page\n") + printed.count(b"/Type /Page ") > 2
-        context.close()
+        reader.context.close()
 
 
 def test_methods_by_address_and_by_hand(server: Server, page: Any) -> None:
@@ -146,8 +122,7 @@ def test_methods_by_address_and_by_hand(server: Server, page: Any) -> None:
     settled(page)
     page.get_by_role("heading", name="interventional").wait_for()
     page.locator(".st-key-methods_loss .katex").first.wait_for()
-    page.get_by_text("dino", exact=True).first.click()
-    page.get_by_role("heading", name="dino").wait_for()
+    click(page.get_by_text("dino", exact=True).first, page.get_by_role("heading", name="dino"))
     page.wait_for_function("location.search.includes('method=dino')")
     page.reload()
     settled(page)

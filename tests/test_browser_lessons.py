@@ -5,44 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import Server, browser, chromium, settled
+from browser import Server, click, idle, settled, until, window
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(chromium() is None, reason="no Chromium; apt-get install chromium"),
-]
-PATIENCE = 60_000  # ms
+pytestmark = pytest.mark.browser
 PICTURE = ".refine-lesson img"
-
-
-@pytest.fixture(scope="module")
-def driver() -> Iterator[Any]:
-    pytest.importorskip("playwright.sync_api")
-    with browser() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    running = Server(tmp_path_factory.mktemp("lessons")).start()
-    try:
-        yield running
-    finally:
-        running.clean()
-
-
-def window(driver: Any, width: int = 1280, height: int = 720, scheme: str = "light") -> Any:
-    context = driver.new_context(
-        viewport={"width": width, "height": height}, color_scheme=scheme
-    )  # fmt: skip
-    page = context.new_page()
-    page.set_default_timeout(PATIENCE)
-    return page
 
 
 @pytest.fixture
 def page(driver: Any, tmp_path: Path) -> Iterator[Any]:
-    opened = window(driver)
+    """A window as flat as a beamer's."""
+    opened = window(driver, 1280, 720)
     yield opened
     opened.screenshot(path=tmp_path / "last.png")
     opened.context.close()
@@ -53,71 +25,64 @@ def alt(page: Any) -> str:
     return str(page.locator(PICTURE).get_attribute("alt"))
 
 
-def until(page: Any, words: str) -> None:
-    """Until the picture says so."""
-    page.locator(f'{PICTURE}[alt*="{words}"]').wait_for()
+def says(page: Any, words: str) -> Any:
+    """The picture, once it says so."""
+    return page.locator(f'{PICTURE}[alt*="{words}"]')
 
 
-def idle(page: Any) -> None:
-    """Until the script has run and the picture is drawn."""
-    page.wait_for_timeout(250)
-    page.wait_for_function(
-        "document.querySelector('[data-testid=stApp]')"
-        ".getAttribute('data-test-script-state') !== 'running'"
-    )
+def press(page: Any, key: str, seen: Any) -> None:
+    """Press a key until something comes of it; one that falls into a redraw is lost."""
+    until(page, lambda: page.keyboard.press(key), seen)
 
 
-def heading(page: Any, words: str) -> None:
-    page.get_by_role("heading", name=words, level=1).wait_for()
+def where(page: Any, screen: int) -> Any:
+    return page.get_by_text(f"screen {screen} of 2")
 
 
 def test_a_lesson_by_keys_alone(server: Server, page: Any) -> None:
     page.goto(f"{server.url}/lessons")
     settled(page)
-    slider = page.get_by_role("slider").first
-    slider.focus()
-    for _ in range(6):  # 0.05 a step
-        page.keyboard.press("ArrowRight")
-    page.get_by_test_id("stSliderThumbValue").get_by_text("0.30").wait_for()
-    idle(page)
-    page.keyboard.press("Control+Enter")
-    page.get_by_alt_text("You predicted 0.30; it is 0.44.").wait_for()
-    until(page, "mean 0.44")
+    slide(page, 0.3)  # 0.05 a step
+    press(page, "Control+Enter", page.get_by_alt_text("You predicted 0.30; it is 0.44."))
+    says(page, "mean 0.44").wait_for()
     assert "guess=0.3" in page.url
 
-    page.get_by_role("slider").first.focus()
-    thumb = page.get_by_test_id("stSliderThumbValue").first
-    for _ in range(30):  # 0.1 a step, from 1 to 2; a key that falls into a redraw may be lost
-        if thumb.inner_text().strip() in ("2", "2.0", "2.00"):
-            break
-        page.get_by_role("slider").first.focus()
-        page.keyboard.press("ArrowRight")
-        idle(page)
-    until(page, "mean 0.84")
-    page.get_by_text("less mean", exact=True).click()
-    until(page, "mean 0.00")
+    slide(page, 2.0)  # 0.1 a step, from 1
+    says(page, "mean 0.84").wait_for()
+    less = page.get_by_text("less mean", exact=True)
+    click(less, says(page, "mean 0.00"))
     track = page.get_by_test_id("stSlider").first.bounding_box()
     page.mouse.click(track["x"] + 0.5 * track["width"], track["y"] + track["height"] - 8)
-    page.wait_for_timeout(400)  # a mouse on the slider leaves the keys to the clicker
-    page.keyboard.press("PageDown")
-    page.get_by_text("screen 2 of 2").wait_for()
+    # a mouse on the slider leaves the keys to the clicker
+    page.wait_for_function("document.activeElement.type !== 'range'")
+    press(page, "PageDown", where(page, 2))
     page.get_by_text("What you must not conclude").wait_for()
-    page.keyboard.press("3")
-    heading(page, "How DINO collapses")
+    press(page, "3", page.get_by_role("heading", name="How DINO collapses", level=1))
     for key, count in zip("assd", range(1, 5), strict=True):
-        page.keyboard.press(key)
-        page.get_by_text(f"({count} of {count} right)").wait_for()
-    until(page, "both: told apart")
-    page.keyboard.press("PageDown")
+        page.get_by_role("button", name="told apart").wait_for()
+        press(page, key, page.get_by_text(f"({count} of {count} right)"))
+    says(page, "both: told apart").wait_for()
+    press(page, "PageDown", where(page, 2))
     page.get_by_role("button", name="Sharpening alone").wait_for()
-    page.keyboard.press("a")
-    page.get_by_text("your prediction").wait_for()
+    press(page, "a", page.get_by_text("your prediction"))
     page.get_by_text("what happens").wait_for()
-    page.keyboard.press("t")
+    press(page, "t", page.get_by_role("button", name="Sharpening alone"))
     page.get_by_text("your prediction").wait_for(state="detached")
-    page.keyboard.press("PageUp")
-    page.get_by_text("screen 1 of 2").wait_for()
-    until(page, "both: told apart")  # what was predicted is still there
+    press(page, "PageUp", where(page, 1))
+    says(page, "both: told apart").wait_for()  # what was predicted is still there
+
+
+def slide(page: Any, value: float) -> None:
+    """Press arrows until the first slider of the page stands on a value."""
+    thumb = page.get_by_test_id("stSliderThumbValue").first
+    for _ in range(30):
+        idle(page)
+        now = float(thumb.inner_text())
+        if now == value:
+            return
+        page.get_by_role("slider").first.focus()
+        page.keyboard.press("ArrowRight" if now < value else "ArrowLeft")
+    raise AssertionError(f"the slider stands on {thumb.inner_text()}, not on {value}")
 
 
 def test_a_shared_address_and_a_reload_show_the_same(
@@ -125,15 +90,15 @@ def test_a_shared_address_and_a_reload_show_the_same(
 ) -> None:
     page.goto(f"{server.url}/lessons?lesson=5")
     settled(page)
-    page.get_by_role("button", name="Predict").click()
-    page.get_by_text("undo the mixture", exact=True).click()
-    until(page, "moves the words reading by 0.00")
+    undo = page.get_by_text("undo the mixture", exact=True)
+    click(page.get_by_role("button", name="Predict"), undo)
+    click(undo, says(page, "moves the words reading by 0.00"))
     shown = alt(page)
     address = page.url
     page.reload()
     settled(page)
     assert alt(page) == shown
-    other = window(driver, scheme="dark")
+    other = window(driver, 1280, 720, "dark")
     other.goto(address)
     settled(other)
     assert alt(other) == shown
@@ -144,16 +109,16 @@ def test_two_clips_are_heard_and_compared(server: Server, page: Any) -> None:
     page.goto(f"{server.url}/lessons?lesson=5&screen=2")
     settled(page)
     sounds = page.locator("audio")
+    sounds.nth(1).wait_for(state="attached")
     assert sounds.count() == 2
     assert sounds.nth(0).get_attribute("src") != sounds.nth(1).get_attribute("src")
     assert page.evaluate(
         "async () => { const a = document.querySelectorAll('audio')[1]; await a.play();"
         " await new Promise(r => setTimeout(r, 400)); a.pause(); return a.currentTime; }"
     )
-    page.get_by_role("button", name="Predict").click()
-    until(page, "content subspace")
-    page.get_by_role("radio", name="C", exact=True).nth(1).click()
-    until(page, "hidden until you predict")
+    click(page.get_by_role("button", name="Predict"), says(page, "content subspace"))
+    other = page.get_by_role("radio", name="C", exact=True).nth(1)
+    click(other, says(page, "hidden until you predict"))
 
 
 @pytest.mark.parametrize(
@@ -171,7 +136,10 @@ def test_pictures_stay_in_sight_and_nothing_is_fetched(
     settled(opened)
     for lesson in range(1, 6):
         for screen in (1, 2):
-            opened.get_by_text(f"Lesson {lesson} of 5, screen {screen} of 2").wait_for()
+            here = opened.get_by_text(f"Lesson {lesson} of 5, screen {screen} of 2")
+            if (lesson, screen) != (1, 1):
+                press(opened, "PageDown", here)
+            here.wait_for()
             answer = opened.locator(
                 f'[class*="st-key-lesson{lesson}{screen}_answer"], '
                 f'[class*="st-key-lesson{lesson}{screen}_commit"]'
@@ -184,8 +152,6 @@ def test_pictures_stay_in_sight_and_nothing_is_fetched(
             assert box["width"] > 0.6 * (width - 250)
             assert answered["y"] + answered["height"] < height  # without scrolling
             assert opened.locator('[data-testid="stException"]').count() == 0
-            if (lesson, screen) != (5, 2):
-                opened.keyboard.press("PageDown")
     opened.context.close()
     assert not faults
     assert not [url for url in asked if url.startswith("http") and server.url not in url]
@@ -194,10 +160,11 @@ def test_pictures_stay_in_sight_and_nothing_is_fetched(
 def test_a_slider_moves_the_picture_at_once(server: Server, page: Any) -> None:
     page.goto(f"{server.url}/lessons?lesson=1&guess=0.2")
     settled(page)
-    page.get_by_role("slider").first.focus()
     took = []
     for _ in range(5):
+        idle(page)
         before = alt(page)
+        page.get_by_role("slider").first.focus()
         began = page.evaluate("performance.now()")
         page.keyboard.press("ArrowRight")
         page.wait_for_function(

@@ -3,9 +3,11 @@
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import frame
 import pytest
 import speech
 import twins
@@ -34,15 +36,7 @@ def pair(_measured: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> dict[str
     return {key: value for key, value in _measured.items() if key != "cache"}
 
 
-def opened(**query: str) -> AppTest:
-    app = AppTest.from_file(str(paths.ROOT / "app.py"), default_timeout=60)
-    app.run()
-    app.switch_page("pages/classes.py")
-    for key, value in query.items():
-        app.query_params[key] = value
-    app.run()
-    assert not app.exception
-    return app
+opened = partial(frame.opened, "classes")
 
 
 def words(app: AppTest) -> str:

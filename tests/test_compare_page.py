@@ -3,19 +3,21 @@
 import shutil
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
+import frame
 import numpy as np
 import pytest
+from frame import said
 from refined import Family, a_run, family
 from streamlit.testing.v1 import AppTest
 
-from refine import comparison, curves, evaluation, lineage, lineup, paths, runs
+from refine import comparison, curves, evaluation, lineage, lineup, runs
 from refine.corpus import open_corpus
 from refine.drawing import Look
 from refine.drawing import lineage as drawn
 from refine.options import from_dict
-from refine.processes import identity
 from refine.recipes.rewire import Rewire
 
 
@@ -26,33 +28,12 @@ def kin(tmp_path_factory, _tones: Path, tiny_encoder) -> Iterator[Family]:
 
 
 @pytest.fixture(autouse=True)
-def spawned(monkeypatch: pytest.MonkeyPatch, kin: Family) -> list[runs.Run]:
-    """Nothing is spawned: what would have been started is listed, and looks alive."""
+def _at_home(monkeypatch: pytest.MonkeyPatch, kin: Family, spawned: list) -> None:
     kin.use(monkeypatch)
     shutil.rmtree(kin.root / "runs" / runs.TASKS, ignore_errors=True)  # of the test before
-    started: list[runs.Run] = []
-
-    def pretend(run: runs.Run) -> None:
-        started.append(run)
-        run.write_status(**identity())
-
-    monkeypatch.setattr("refine.jobs._spawn", pretend)
-    return started
 
 
-def opened(**query: str | list[str]) -> AppTest:
-    app = AppTest.from_file(str(paths.ROOT / "app.py"), default_timeout=60)
-    app.run()
-    app.switch_page("pages/compare.py")
-    for key, value in query.items():
-        app.query_params[key] = value
-    app.run()
-    assert not app.exception
-    return app
-
-
-def said(app: AppTest) -> str:
-    return " | ".join(element.value for element in [*app.error, *app.warning, *app.info])
+opened = partial(frame.opened, "compare")
 
 
 def words(app: AppTest) -> str:

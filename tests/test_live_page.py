@@ -4,12 +4,14 @@ import io
 from pathlib import Path
 from typing import Any
 
+import frame
 import numpy as np
 import pytest
 import speech
+from frame import said
 from streamlit.testing.v1 import AppTest
 
-from refine import audio, paths
+from refine import audio
 from refine.audio import SAMPLE_RATE
 from refine.corpus import open_corpus
 from refine.live import cloud, hub, recording, sources, teaching
@@ -45,18 +47,7 @@ def spawned(monkeypatch: pytest.MonkeyPatch) -> list:
 
 
 def opened(quiet: Quiet, **query: str) -> AppTest:
-    app = AppTest.from_file(str(paths.ROOT / "app.py"), default_timeout=60)
-    app.run()
-    app.switch_page("pages/live.py")
-    for key, value in query.items():
-        app.query_params[key] = value
-    app.run()
-    assert not app.exception
-    return app
-
-
-def said(app: AppTest) -> str:
-    return " | ".join(e.value for e in [*app.error, *app.warning, *app.info])
+    return frame.opened("live", **query)
 
 
 def test_the_page_opens_and_warms_the_pair(quiet: Quiet, spawned: list) -> None:

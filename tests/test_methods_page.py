@@ -2,12 +2,14 @@
 
 import re
 import xml.etree.ElementTree as ET
+from functools import partial
 from pathlib import Path
 
+import frame
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from refine import methods, paths, pictures
+from refine import methods, pictures
 from refine.drawing import Look
 from refine.recipes import RECIPES
 
@@ -15,15 +17,7 @@ TEXT = methods.DOCUMENT.read_text(encoding="utf-8")
 SECTIONS = methods.sections()
 
 
-def opened(**query: str) -> AppTest:
-    app = AppTest.from_file(str(paths.ROOT / "app.py"), default_timeout=60)
-    app.run()
-    app.switch_page("pages/methods.py")
-    for key, value in query.items():
-        app.query_params[key] = value
-    app.run()
-    assert not app.exception
-    return app
+opened = partial(frame.opened, "methods")
 
 
 def words(app: AppTest) -> str:

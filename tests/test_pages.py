@@ -12,47 +12,15 @@ import numpy as np
 import pytest
 import speech
 import streamlit as st
+from frame import opened, said
 from streamlit.testing.v1 import AppTest
 
 from refine import paths, runs
 from refine.options import to_dict
-from refine.processes import identity
 from refine.recipes.rewire import Rewire
 
 PAGES = ("overview", "corpora", "train", "isotropy")
-
-
-@pytest.fixture(autouse=True)
-def spawned(monkeypatch: pytest.MonkeyPatch) -> list:
-    """Nothing is spawned: what would have been started is listed, and looks alive."""
-    started: list[runs.Run] = []
-
-    def pretend(run: runs.Run) -> None:
-        started.append(run)
-        run.write_status(**identity())
-
-    monkeypatch.setattr("refine.jobs._spawn", pretend)
-    return started
-
-
-def opened(page: str = "overview", **query: str) -> AppTest:
-    """The app on one page, its address and state as given."""
-    app = AppTest.from_file(str(paths.ROOT / "app.py"), default_timeout=60)
-    for key, value in query.items():
-        app.query_params[key] = value
-    app.run()
-    if page != "overview":
-        app.switch_page(f"pages/{page}.py")
-        for key, value in query.items():
-            app.query_params[key] = value
-        app.run()
-    assert not app.exception
-    return app
-
-
-def said(app: AppTest) -> str:
-    """Everything the page says about a problem."""
-    return " | ".join(element.value for element in [*app.error, *app.warning, *app.info])
+pytestmark = pytest.mark.usefixtures("spawned")
 
 
 def words(app: AppTest) -> str:

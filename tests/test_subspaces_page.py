@@ -3,9 +3,11 @@
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import frame
 import numpy as np
 import pytest
 import speech
@@ -57,15 +59,7 @@ def measure(corpus: Path, pair: dict[str, str]) -> dict[str, str]:
     return pair | {"corpus": str(corpus)}
 
 
-def opened(**query: str) -> AppTest:
-    app = AppTest.from_file(str(paths.ROOT / "app.py"), default_timeout=60)
-    app.run()
-    app.switch_page("pages/subspaces.py")
-    for key, value in query.items():
-        app.query_params[key] = value
-    app.run()
-    assert not app.exception
-    return app
+opened = partial(frame.opened, "subspaces")
 
 
 def words(app: AppTest) -> str:

@@ -11,16 +11,17 @@ from plotly.subplots import make_subplots
 
 from pages.components import theme
 
-CONFIG = {
+CONFIG: dict[str, Any] = {
     "displaylogo": False,
     "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d"],
-    "toImageButtonOptions": {"format": "svg", "filename": "refine"},
+    "toImageButtonOptions": {"format": "svg"},  # assets/theme/downloads.js has PNG beside it
 }
 
 
 def show(figure: go.Figure, key: str, alt: str, **selection: Any) -> Any:
-    """Draw a figure at the width of its column."""
-    return st.plotly_chart(figure, key=key, config=CONFIG, alt=alt, **selection)
+    """Draw a figure at the width of its column; as a file it bears its key."""
+    named = {"toImageButtonOptions": CONFIG["toImageButtonOptions"] | {"filename": f"refine {key}"}}
+    return st.plotly_chart(figure, key=key, config=CONFIG | named, alt=alt, **selection)
 
 
 def style(figure: go.Figure, height: int, x: str = "", y: str = "", **layout: Any) -> go.Figure:

@@ -4,7 +4,7 @@ from typing import Any
 
 import streamlit as st
 
-from pages.components import commands, figures, forms, guard, pickers, states
+from pages.components import commands, figures, forms, guard, pickers, run_report, states
 from pages.components.player import escape
 from refine import jobs
 from refine.encoders import is_encoder
@@ -21,6 +21,7 @@ def draw(run: Run) -> None:
     active = run.status().active
     st.fragment(run_every=1 if active else None)(live)(run, active)
     details(run)
+    run_report.draw(run)
 
 
 def live(run: Run, was_active: bool) -> None:
