@@ -112,8 +112,7 @@ def judged(path: Path, options: Options) -> dict[str, Any]:
     split = np.where(evaluated, "test", "train")
     split[options.clips :: 4] = "dev"
     table = table.assign(split=split)
-    x = vectors.astype(np.float64)
-    space = factors._Space(x, table, evaluated, 0, {"all": slice(0, options.dim)})
+    space = factors._Space(vectors, table, evaluated, 0, {"all": slice(0, options.dim)})
     labels = space.labels(options.factor)
     assert labels is not None
     numbers, read = space.spreads(labels), space.read(options.factor)

@@ -113,7 +113,7 @@ def look(
         return kept
     report("reading vectors", 0, 3)
     every = maps.clips(results, most=2**62, seed=seed)
-    table, spaces = every.table, [x.astype(np.float64) for x in every.vectors.values()]
+    table, spaces = every.table, list(every.vectors.values())
     if factor not in table:
         raise ClassLookError(f"factor: got {factor!r}; the clips have {', '.join(table.columns)}")
     try:

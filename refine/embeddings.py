@@ -87,9 +87,19 @@ class Embeddings:
     def vectors(self, layer: str | int) -> np.ndarray:
         """The vectors of one layer, shape (clips, dim), float32."""
         groups = self._groups(str(layer))
-        column = self._file.read_row_groups(groups, columns=["vector"]).column("vector")
-        flat = pa.concat_arrays([chunk.flatten() for chunk in column.chunks])
-        return flat.to_numpy().reshape(self.n, -1)
+        starts = np.cumsum([0, *(self._file.metadata.row_group(g).num_rows for g in groups[:-1])])
+        dim = self._file.schema_arrow.field("vector").type.list_size
+        found = np.empty((self.n, dim), dtype=np.float32)
+
+        def read(group: int, start: int) -> None:
+            own = pq.ParquetFile(self.path, memory_map=True)  # a reader is for one thread
+            for chunk in own.read_row_group(group, columns=["vector"]).column("vector").chunks:
+                found[start : start + len(chunk)] = chunk.flatten().to_numpy().reshape(-1, dim)
+                start += len(chunk)
+
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(read, groups, starts.tolist()))
+        return found
 
     def save_layer(self, layer: str | int, out: Path, **more: Any) -> "Embeddings":
         """Write one layer as a table of its own; `more` joins its metadata."""

@@ -8,7 +8,7 @@ tested on the evaluated ones. A factor with nothing to compare is left out with 
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -48,9 +48,7 @@ def judge(
         name -> Number), `disentanglement` (of two blocks or more), `probes` (factor -> classes,
         confusion, predictions …) and `left_out_factors` (factor -> why).
     """
-    space = _Space(
-        np.asarray(x, dtype=np.float64), table.reset_index(drop=True), evaluated, seed, blocks
-    )
+    space = _Space(np.asarray(x), table.reset_index(drop=True), evaluated, seed, blocks)
     factors = [name for name in table.columns if name not in KNOWN]
     found: dict[str, Any] = {
         "classes": {},
@@ -146,15 +144,21 @@ class _Space:
         return numbers | {"min_dcf": numbers["min_dcf_05"]}
 
     def split(self, factor: str) -> tuple[np.ndarray, probes.Split]:
-        """Rows, and the split of them: speakers are probed within the evaluated clips."""
+        """Rows, and the split of them: speakers are probed within the evaluated clips.
+
+        Of many clips the rows that were drawn, so that no other vector is touched.
+        """
         rows = np.arange(len(self.table))
         if factor == "speaker":
             rows = rows[self.evaluated]
         part = self.table.iloc[rows].copy()
         counts = part[factor].map(part[factor].value_counts())
         part.loc[counts < 2, factor] = ""
-        split = probes.split_of(part, factor, self.seed)
-        return rows, _fewer(split, self.seed)
+        split = _fewer(probes.split_of(part, factor, self.seed), self.seed)
+        sides = (split.train, split.dev, split.test)
+        used = np.sort(np.concatenate(sides))
+        train, dev, test = (np.searchsorted(used, side) for side in sides)
+        return rows[used], replace(split, train=train, dev=dev, test=test)
 
     def read(self, factor: str, columns: slice | None = None) -> _Told:
         """The linear probe of a factor; without `columns` also neighbours and shots."""

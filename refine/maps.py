@@ -82,7 +82,8 @@ def clips(results: Results, most: int, layer: str | None = None, seed: int = 0) 
     opened = {role: open_embeddings(table_of(result, layer)) for role, result in results.items()}
     tables = {role: found.table.fillna("") for role, found in opened.items()}
     table, *others = tables.values()
-    for other in others:
+    same = all(other["clip"].equals(table["clip"]) for other in others)  # no clip is looked up
+    for other in [] if same else others:
         table = table[table["clip"].isin(other["clip"])]
     if not len(table):
         raise MapError("the two encoders have no clip in common; measure both on the same corpus")
@@ -90,9 +91,12 @@ def clips(results: Results, most: int, layer: str | None = None, seed: int = 0) 
     table = table.iloc[drawn.rows].reset_index(drop=True)
     vectors = {}
     for role, found in opened.items():
-        places = pd.Series(np.arange(len(tables[role])), index=tables[role]["clip"])
-        rows = places.loc[table["clip"]].to_numpy()
-        vectors[role] = found.vectors(layer or results[role]["layer"])[rows]
+        rows = drawn.rows
+        if not same:
+            places = pd.Series(np.arange(len(tables[role])), index=tables[role]["clip"])
+            rows = places.loc[table["clip"]].to_numpy()
+        whole = found.vectors(layer or results[role]["layer"])
+        vectors[role] = whole if same and len(rows) == len(whole) else whole[rows]
         bad = ~np.isfinite(vectors[role]).all(axis=1)
         if bad.any():
             raise MapError(

@@ -17,6 +17,7 @@ from refine.metrics.intervals import Groups, Number, from_values
 
 K = 10
 BLOCK = 1_024  # rows of cosines held at once
+CHUNK = 64  # cosines of which the largest is looked at first
 
 Matrix = Float[np.ndarray, "n d"]
 
@@ -126,10 +127,28 @@ def _blocks(unit: Matrix) -> Iterator[tuple[Float[np.ndarray, "b n"], slice]]:
 
 
 def _first(cosine: Float[np.ndarray, "b n"], k: int) -> Int[np.ndarray, "b k"]:
-    near = np.argpartition(cosine, cosine.shape[1] - k, axis=1)[:, -k:]
+    near = _largest(cosine, k)
     near.sort(axis=1)  # of equally near ones the lower row comes first
     order = np.argsort(-np.take_along_axis(cosine, near, axis=1), axis=1, kind="stable")
     return np.take_along_axis(near, order, axis=1)
+
+
+def _largest(cosine: Float[np.ndarray, "b n"], k: int) -> Int[np.ndarray, "b k"]:
+    """Places of the k largest of each row, in any order.
+
+    They lie in the k chunks whose largest are largest, so of 10 000 only some hundreds are sorted.
+    """
+    n = cosine.shape[1]
+    if n <= 2 * k * CHUNK:
+        return np.argpartition(cosine, n - k, axis=1)[:, -k:]
+    whole = n // CHUNK * CHUNK
+    best = np.maximum.reduce(cosine[:, :whole].reshape(len(cosine), -1, CHUNK), axis=2)
+    chunks = np.argpartition(best, best.shape[1] - k, axis=1)[:, -k:]
+    places = (chunks[:, :, None] * CHUNK + np.arange(CHUNK)).reshape(len(cosine), -1)
+    rest = np.broadcast_to(np.arange(whole, n), (len(cosine), n - whole))
+    places = np.concatenate([places, rest], axis=1)
+    likely = np.take_along_axis(cosine, places, axis=1)
+    return np.take_along_axis(places, _largest(likely, k), axis=1)
 
 
 def _check(n: int, k: int) -> None:

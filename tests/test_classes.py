@@ -300,3 +300,28 @@ def test_two_means_are_no_simplex_to_judge():
     with pytest.raises(ValueError, match="three classes or more"):
         classes.nc2(x, y)
     assert "nc2_equinorm" not in classes.measure(x, y, control=False)
+
+
+def test_blocks_float32_and_leaving_out_influences_change_no_number(monkeypatch):
+    x, y, speakers = cloud(n=90, k=6)
+    x = x.astype(np.float32)
+    of = units(len(x), speakers)
+    whole = classes.statistics(x.astype(np.float64), y, of)
+    monkeypatch.setattr("refine.metrics.geometry.BLOCK", 7)
+    parts = classes.statistics(x, y, of)
+    still = classes._statistics(classes.Geometry(x, y, of, moves=False), 0)
+    for name, smooth in whole.items():
+        assert parts[name].value == pytest.approx(smooth.value, rel=1e-12), name
+        np.testing.assert_allclose(parts[name].influence, smooth.influence, atol=1e-13)
+        assert still[name].value == pytest.approx(smooth.value, rel=1e-12), name
+        assert not still[name].influence.any()
+
+
+def test_other_units_are_drawn_as_if_laid_out_with_them():
+    x, y, speakers = cloud(n=90, k=6)
+    first, second = units(len(x), speakers), units(len(x), None)
+    g = classes.Geometry(x, y, first)
+    g.cdnv()  # what is kept of the first units must not be of the second
+    moved, fresh = g.drawn_by(second).cdnv(), classes.Geometry(x, y, second).cdnv()
+    np.testing.assert_allclose(moved.influence, fresh.influence, rtol=1e-12, atol=1e-15)
+    assert g.drawn_by(first) is g

@@ -170,3 +170,15 @@ def test_one_layer_is_saved_as_a_table_of_its_own(encoder, tone_corpus, tmp_path
     assert (alone.layers, alone.metadata["why"], alone.n) == (["1"], "told", 36)
     assert np.array_equal(alone.vectors(1), table.vectors(1))
     assert alone.table.equals(table.table)
+
+
+def test_vectors_of_several_row_groups_are_the_rows_of_the_file(
+    encoder, tone_corpus, tmp_path, monkeypatch
+):
+    corpus = open_corpus(tone_corpus)
+    whole = extract(encoder, corpus, layer="all")
+    monkeypatch.setattr(embeddings, "ROW_GROUP", 2)
+    parts = extract(encoder, corpus, layer="all", out=tmp_path / "parts.parquet")
+    assert parts._file.metadata.num_row_groups > len(parts.layers)
+    for layer in parts.layers:
+        np.testing.assert_array_equal(parts.vectors(layer), whole.vectors(layer))

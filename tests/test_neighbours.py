@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 from sklearn.neighbors import NearestNeighbors
 
-from refine.neighbours import NeighboursError, moves, nearest, overlap, own_class, say
+from refine.neighbours import (
+    NeighboursError,
+    _largest,
+    moves,
+    nearest,
+    overlap,
+    own_class,
+    say,
+)
 
 
 def cloud(n=60, d=8, seed=0):
@@ -95,3 +103,12 @@ def test_an_interval_is_over_speakers():
 def test_what_has_no_neighbours_is_refused(before, after, k, sentence):
     with pytest.raises(NeighboursError, match=sentence):
         moves(before, after, k=k)
+
+
+@pytest.mark.parametrize("n", [200, 203, 60])
+def test_the_largest_are_found_by_chunks(monkeypatch, n):
+    monkeypatch.setattr("refine.neighbours.CHUNK", 8)
+    cosine = np.random.default_rng(0).standard_normal((30, n)).astype(np.float32)
+    cosine[0, -1], cosine[1, :9] = 9, 9 + np.arange(9)  # in the rest; more than one chunk
+    found = np.sort(_largest(cosine, 10), axis=1)
+    np.testing.assert_array_equal(found, np.sort(np.argsort(-cosine, axis=1)[:, :10], axis=1))

@@ -1,6 +1,7 @@
 """Probes: scikit-learn as oracle, splits that keep voices apart, closed forms, refusals."""
 
 import itertools
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -8,6 +9,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, recall_score
 from sklearn.neighbors import KNeighborsClassifier
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from refine import probes
 from refine.metrics import accuracy
@@ -399,3 +401,13 @@ def test_refuses(call, told):
     x, table = corpus()
     with pytest.raises(ValueError, match=told):
         call(x, table["content"].to_numpy())
+
+
+def test_fits_at_once_leave_the_threads_as_they_were():
+    x, table = corpus()
+    labels = table["content"].to_numpy()
+    with threadpool_limits(2, user_api="blas"), ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda _: fit(x, labels, 0.1).weights, range(6)))
+        threads = {one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"}
+    assert threads == {2}
+    assert all(np.array_equal(weights, found[0]) for weights in found)

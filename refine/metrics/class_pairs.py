@@ -13,7 +13,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
 from refine.metrics.geometry import Geometry
 from refine.metrics.influence import Smooth, Units, number, units
@@ -55,23 +54,15 @@ class Separation:
         a, b = pair
         value, distance = self.overlaps[pair], g.D[pair]
         pull = value / distance**2 * (g.mu[a] - g.mu[b])
-        influence = self._of_class(a, 1 / distance, -pull) + self._of_class(b, 1 / distance, pull)
+        influence = g.of_class(a, 1 / distance, -pull) + g.of_class(b, 1 / distance, pull)
         return Smooth(float(value), influence)
 
     def width(self, a: int) -> Smooth:
         """S_a over the mean distance of two class means."""
         between = self._between
         value = float(self.g.S[a]) / between.value
-        influence = self._of_class(a, 1 / between.value, 0.0)
+        influence = self.g.of_class(a, 1 / between.value, 0.0)
         return Smooth(value, influence - value / between.value * between.influence)
-
-    def _of_class(
-        self, a: int, S: float, mu: Float[np.ndarray, " d"] | float
-    ) -> Float[np.ndarray, " units"]:
-        """Influence by unit of the gradient in S_a and mu_a (see `refine.metrics.geometry`)."""
-        g, rows = self.g, self.g.slices[a]
-        each = S * (g.s[rows] - g.S[a]) + g.r[rows] @ (mu - S * g.e[a])
-        return np.bincount(g.unit_of[rows], each / len(each), minlength=g.of.count)
 
 
 def compare(

@@ -151,11 +151,10 @@ def measure(
     geometry = Geometry(x, labels, shared)
     found = _statistics(geometry, seed)
     about = _about(geometry, len(kept))
-    del geometry  # of 100 000 clips it holds a gigabyte
     spoilt: dict[str, Smooth] = {}
     if control:
         shuffled = np.random.default_rng(seed).permutation(labels)
-        spoilt = statistics(x, shuffled, shared, seed)
+        spoilt = _statistics(Geometry(x, shuffled, shared, moves=False), seed)
     return {
         name: number(
             smooth,

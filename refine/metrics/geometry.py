@@ -5,20 +5,24 @@ A statistic T of S_c, V_c, mu_c (see `refine.metrics.classes`) moves with the we
     ( dT/dS_c (||r_i|| - S_c) + dT/dV_c (||r_i||^2 - V_c) + (dT/dmu_c - dT/dS_c e_c) . r_i ) / n_c
 
 with e_c the mean direction of the clips from their mean. Every gradient here is in closed form; the
-tests hold them against finite differences.
+tests hold them against finite differences. Units are drawn, not clips, so of the last term the sum
+of r_i by unit and class is all that is needed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from copy import copy
 from functools import cached_property
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
+from scipy.sparse import csc_array
 
-from refine.metrics.influence import Smooth, Units, owners, units
+from refine.metrics.influence import Smooth, Units, owners, table, units
 from refine.metrics.silhouette import silhouettes
+
+BLOCK = 4_096  # clips whose rest is held at once; 25 MB of 768 dimensions
 
 Matrix = Float[np.ndarray, "n d"]
 Labels = Sequence[Any] | np.ndarray
@@ -30,16 +34,25 @@ class ClassesError(ValueError):
     """Labels or vectors that have no class structure. The message says what was found."""
 
 
+class _Cells(NamedTuple):
+    """Sums of r_i by class and unit, class by class."""
+
+    sums: Float[np.ndarray, "cells d"]
+    unit_of: Int[np.ndarray, " cells"]
+    slices: list[slice]  # of each class
+
+
 class Geometry:
     """Class means and what is left of the clips, with the derivative of what is made of them.
 
-    Rows are held class by class (`order` says which clip each is), so that everything by class is
-    a product with a slice: of 100 000 clips of 768 dimensions only `r` is held, 0.6 GB.
+    Clips are held class by class (`order` says which are where); what is left of them is made anew
+    by blocks in float64, since of 100 000 clips of 768 dimensions it is 0.6 GB.
+    `moves` False: values alone, every influence is 0.
     """
 
-    def __init__(self, x: Matrix, labels: Labels, of: Units | None = None):
+    def __init__(self, x: Matrix, labels: Labels, of: Units | None = None, moves: bool = True):
         self.raw, names = checked(x, labels)  # in the order of the clips
-        self.n = len(self.raw)
+        self.n, self.moves = len(self.raw), moves
         self.names, codes = np.unique(names, return_inverse=True)
         self.k = len(self.names)
         self.order = np.argsort(codes, kind="stable")
@@ -48,15 +61,7 @@ class Geometry:
         self.sizes = np.bincount(codes).astype(np.float64)
         starts = np.concatenate([[0], np.cumsum(self.sizes)]).astype(int)
         self.slices = [slice(a, b) for a, b in pairwise(starts.tolist())]
-        self.r = self.raw[self.order]
-        # off the common mean first: sums of squares keep their digits
-        self.mean = self.r.mean(axis=0)
-        self.r -= self.mean
-        self.mu = np.add.reduceat(self.r, starts[:-1], axis=0) / self.sizes[:, None]
-        for rows, centre in zip(self.slices, self.mu, strict=True):
-            self.r[rows] -= centre
-        self.v = np.einsum("nd,nd->n", self.r, self.r)
-        self.s = np.sqrt(self.v)
+        self._read()
         self.S, self.V = self._mean(self.s), self._mean(self.v)
         gram = self.mu @ self.mu.T
         squared = np.diag(gram)[:, None] + np.diag(gram) - 2 * gram
@@ -70,50 +75,74 @@ class Geometry:
             )
         self.D = np.sqrt(self.D2)
 
+    def _read(self) -> None:
+        """Of each class, in one reading: its mean, and of its clips all that is a number a clip."""
+        d = self.raw.shape[1]
+        # off the common mean first: sums of squares keep their digits
+        self.mean = self.raw.mean(axis=0, dtype=np.float64)
+        self.mu, self.e, self._unit_sums = np.empty((3, self.k, d))
+        self.v, self.s, self._norms = np.empty((3, self.n))
+        self._toward, self._along = np.empty((2, self.n))  # r . mu_c, r . sum of unit vectors
+        for c, rows in enumerate(self.slices):
+            r = self.raw[self.order[rows]].astype(np.float64, copy=False)
+            norms = np.sqrt(np.einsum("nd,nd->n", r, r))
+            self._norms[rows] = norms
+            total = (1 / np.maximum(norms, 1e-300)) @ r
+            r -= self.mean
+            self.mu[c] = r.mean(axis=0)
+            r -= self.mu[c]
+            self.v[rows] = np.einsum("nd,nd->n", r, r)
+            self.s[rows] = np.sqrt(self.v[rows])
+            # mean direction of the clips from their mean: -dS / dmu
+            self.e[c] = (1 / np.maximum(self.s[rows], 1e-300)) @ r / len(r)
+            self._unit_sums[c] = total
+            self._toward[rows], self._along[rows] = (r @ np.stack([self.mu[c], total], axis=1)).T
+
+    def _left(self) -> Iterator[tuple[slice, Float[np.ndarray, "_ d"]]]:
+        """What is left of some clips after another, and which rows held they are."""
+        for start in range(0, self.n, BLOCK):
+            rows = slice(start, min(start + BLOCK, self.n))
+            r = self.raw[self.order[rows]].astype(np.float64, copy=False)
+            r -= self.mean
+            r -= self.mu[self.codes[rows]]
+            yield rows, r
+
     def _draw(self, of: Units) -> None:
         self.of, self.unit_of = of, of.of[self.order]
-        clips = np.zeros((of.count, self.k))
-        np.add.at(clips, (self.unit_of, self.codes), 1)
+        clips = table(Units(self.unit_of, of.count, of.groups), self.codes, self.k)
         self.owner, self.held = owners(clips), (clips > 0).sum(axis=0)  # units a class lies in
+        self.__dict__.pop("_cells", None)
 
     def drawn_by(self, of: Units) -> "Geometry":
-        """The same classes with other units drawn; nothing is measured again."""
+        """The same classes with other units drawn; no clip is measured again."""
+        if of is self.of:
+            return self
         other = copy(self)
         other._draw(of)
         return other
 
+    @cached_property
+    def _cells(self) -> _Cells:
+        count = self.of.count
+        cells, place = np.unique(self.codes * count + self.unit_of, return_inverse=True)
+        sums = np.zeros((len(cells), self.raw.shape[1]))
+        for rows, r in self._left():
+            mine = place[rows]
+            first, last = mine.min(), mine.max() + 1  # clips are held by class, so are cells
+            by_cell = (np.ones(len(r)), mine - first, np.arange(len(r) + 1))
+            sums[first:last] += csc_array(by_cell, shape=(last - first, len(r))) @ r
+        ends = np.searchsorted(cells, count * np.arange(self.k + 1)).tolist()
+        return _Cells(sums, cells % count, [slice(a, b) for a, b in pairwise(ends)])
+
     def _mean(self, values: Float[np.ndarray, " n"]) -> PerClass:
         return np.bincount(self.codes, values, minlength=self.k) / self.sizes
 
-    def _sums(self, weight: Float[np.ndarray, " n"]) -> Means:
-        """sum_i weight_i r_i of each class."""
-        return np.stack([weight[rows] @ self.r[rows] for rows in self.slices])
-
-    def _dots(self, of_class: Means) -> Float[np.ndarray, " n"]:
-        """r_i . of_class_c(i)."""
-        each = np.empty(self.n)
-        for rows, direction in zip(self.slices, of_class, strict=True):
-            each[rows] = self.r[rows] @ direction
-        return each
-
-    @cached_property
-    def e(self) -> Means:
-        """Mean direction of the clips from their mean: -dS / dmu."""
-        return self._sums(1 / np.maximum(self.s, 1e-300)) / self.sizes[:, None]
-
-    @cached_property
-    def norms(self) -> Float[np.ndarray, " n"]:
-        """Lengths of the vectors as they are, seen from the origin; in the order held."""
-        norms = np.sqrt(np.einsum("nd,nd->n", self.raw, self.raw))
-        if not norms.all():
-            raise ClassesError(f"row {int(norms.argmin())} is all zeros, so it has no direction")
-        return norms[self.order]
-
     def unit_sums(self) -> Means:
         """Sum of the unit vectors of each class."""
-        weight = 1 / self.norms
-        total = np.bincount(self.codes, weight, minlength=self.k)
-        return self._sums(weight) + total[:, None] * (self.mu + self.mean)
+        if not self._norms.all():
+            row = int(self.order[self._norms == 0].min())
+            raise ClassesError(f"row {row} is all zeros, so it has no direction")
+        return self._unit_sums
 
     def smooth(
         self,
@@ -126,6 +155,8 @@ class Geometry:
         clips: Float[np.ndarray, " n"] | None = None,
     ) -> Smooth:
         """Influences from the gradient in S, V and mu, in class weights, and what clips add."""
+        if not self.moves:
+            return Smooth(float(value), np.zeros(self.of.count))
         each = np.zeros(self.n) if clips is None else clips.copy()
         scale = 1 / self.sizes[self.codes]
         if S is not None:
@@ -133,12 +164,30 @@ class Geometry:
             mu = (0.0 if mu is None else mu) - S[:, None] * self.e
         if V is not None:
             each += V[self.codes] * scale * (self.v - self.V[self.codes])
-        if mu is not None:
-            each += scale * self._dots(mu)
         influence = np.bincount(self.unit_of, each, minlength=self.of.count)
+        if mu is not None:
+            for c in range(self.k):
+                self._move(influence, c, mu[c])
         if self.owner is not None and classes is not None:
             influence += np.bincount(self.owner, classes, minlength=self.of.count)
         return Smooth(float(value), influence)
+
+    def of_class(
+        self, c: int, S: float, mu: Float[np.ndarray, " d"] | float
+    ) -> Float[np.ndarray, " units"]:
+        """Influence by unit of the gradient in S_c and mu_c of one class."""
+        rows = self.slices[c]
+        each = S * (self.s[rows] - self.S[c]) / self.sizes[c]
+        influence = np.bincount(self.unit_of[rows], each, minlength=self.of.count)
+        self._move(influence, c, mu - S * self.e[c])
+        return influence
+
+    def _move(
+        self, influence: Float[np.ndarray, " units"], c: int, mu: Float[np.ndarray, " d"]
+    ) -> None:
+        """Add what the gradient in mu_c does, mu . r_i / n_c over the clips of the class."""
+        cells = self._cells.slices[c]
+        influence[self._cells.unit_of[cells]] += self._cells.sums[cells] @ mu / self.sizes[c]
 
     def _pairs(self, of_pair: Float[np.ndarray, "k k"]) -> tuple[float, PerClass]:
         """Mean over pairs a != b (the diagonal is 0), and its derivative in class weights."""
@@ -196,7 +245,7 @@ class Geometry:
 
     def explained(self) -> Smooth:
         length = np.einsum("kd,kd->k", self.mu, self.mu)
-        total = self.v + 2 * self._dots(self.mu) + length[self.codes]  # ||x_i - mu||^2
+        total = self.v + 2 * self._toward + length[self.codes]  # ||x_i - mu||^2
         all_, within = total.sum(), self.v.sum()
         return self.smooth(1 - within / all_, clips=(within * total - self.v * all_) / all_**2)
 
@@ -206,7 +255,7 @@ class Geometry:
         pairs = self.sizes * (self.sizes - 1)
         cosine = (np.einsum("kd,kd->k", total, total) - self.sizes) / pairs
         centre = np.einsum("kd,kd->k", self.mu + self.mean, total)
-        mine = (self._dots(total) + centre[self.codes]) / self.norms - 1
+        mine = (self._along + centre[self.codes]) / self._norms - 1
         each = 2 * (mine - (cosine * (self.sizes - 1))[self.codes]) / pairs[self.codes]
         value = (2 - 2 * cosine).mean()
         return self.smooth(
@@ -218,13 +267,18 @@ class Geometry:
         left, sigma, right = np.linalg.svd(m, full_matrices=False)
         rank = min(self.k - 1, int((sigma > 1e-10 * sigma[0]).sum()))
         left, sigma, right = left[:, :rank], sigma[:rank], right[:rank]  # m = left sigma right
-        projected = self.r @ right.T  # r_i in the space of the means
-        spread = (projected / sigma) ** 2
-        each = spread.sum(axis=1)
+        weight = 1 / (self.k * self.sizes[self.codes])
+        each = np.empty(self.n)
+        across = np.zeros((rank, m.shape[1]))  # right Sigma_W
+        for rows, r in self._left():
+            projected = r @ right.T  # r_i in the space of the means
+            each[rows] = ((projected / sigma) ** 2).sum(axis=1)
+            if self.moves:
+                across += (projected * weight[rows, None]).T @ r
         of_class = self._mean(each)
         value = of_class.mean()
-        weight = 1 / (self.k * self.sizes[self.codes])
-        across = (projected * weight[:, None]).T @ self.r  # right Sigma_W
+        if not self.moves:
+            return self.smooth(value)
         inside = across @ right.T
         mu = -(inside / sigma[:, None] / sigma**2)  # sigma^-1 inside sigma^-2
         turned = (across - inside @ right) / sigma[:, None] ** 3
@@ -268,7 +322,7 @@ class Geometry:
         place = np.empty(self.n, dtype=np.int64)
         place[self.order] = np.arange(self.n)
         rows = place[clips]
-        x = self.r[rows] + self.mu[self.codes[rows]]
+        x = self.raw[clips] - self.mean
         values, influence = silhouettes(x, self.codes[rows], self.k)
         return values, influence, rows
 
@@ -296,8 +350,9 @@ class Geometry:
 
 
 def checked(x: Matrix, labels: Labels) -> tuple[Matrix, np.ndarray]:
-    """Float64 rows and their labels, all known. Raises `ClassesError` as `classes.measure`."""
-    x, names = np.asarray(x, dtype=np.float64), np.asarray(labels)
+    """Rows of float32 or 64 and their labels, all known. Raises `ClassesError` as `measure`."""
+    x, names = np.asarray(x), np.asarray(labels)
+    x = x if x.dtype == np.float32 else x.astype(np.float64, copy=False)
     names = names.astype(str) if names.dtype == object else names
     if x.ndim != 2 or len(x) != len(names):
         raise ClassesError(f"got vectors of shape {x.shape} for {len(names)} labels")

@@ -8,6 +8,7 @@ and after on the same clips share their units, so the influence of a change is a
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -90,8 +91,7 @@ def number(
     **about: Any,
 ) -> Number:
     """The Number of a statistic; `n` is the clips unless given, `about` further fields."""
-    counts = weights(of.count, None, resamples, seed)
-    resampled = smooth.value + (counts - 1.0) @ smooth.influence
+    resampled = smooth.value + _moved(of.count, resamples, seed) @ smooth.influence
     low, high = from_resamples(smooth.value, resampled, of.count)
     return Number(
         float(smooth.value),
@@ -103,6 +103,12 @@ def number(
         groups=of.groups,
         **about,
     )
+
+
+@lru_cache(maxsize=4)
+def _moved(count: int, resamples: int, seed: int) -> Float[np.ndarray, "resamples units"]:
+    """w_g - 1 of each resample: the same for all numbers of the same units."""
+    return weights(count, None, resamples, seed) - 1.0
 
 
 def table(
