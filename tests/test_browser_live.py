@@ -1,19 +1,16 @@
 """The live page in a real browser with a fake microphone: words, recovery, what is in the way."""
 
 import io
-import os
-import signal
-import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import live_words
 import numpy as np
 import pytest
-from browser import CHROMIUM_FLAGS, Server, chromium, settled
+from browser import Server, chromium, settled
+from live_window import HOLD, PAGE, PATIENCE, chromium_with, listen, stat, stop, window
 
 from refine import audio
 from refine.corpus import open_corpus
@@ -23,14 +20,8 @@ pytestmark = [
     pytest.mark.timeout(600),
     pytest.mark.skipif(chromium() is None, reason="no Chromium; apt-get install chromium"),
 ]
-PATIENCE = 300_000  # ms; two cores may be busy with other tests
-HOLD = """
-    const real = MediaDevices.prototype.getUserMedia;
-    MediaDevices.prototype.getUserMedia = async function (...a) {
-        return (window.heldStream = await real.apply(this, a));
-    };"""
-PAGE = "/live?before=mini&after=mini-rewire&corpus=samples&map=off"
-TAKES = 3  # of the tape; one must arrive whole
+TAKES = 3  # of the tape; one must arrive whole at the worklet
+CHUNK = 320  # samples
 WORDS = 8
 
 
@@ -43,58 +34,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         running.clean()
 
 
-@contextmanager
-def chromium_with(tape: Path | None = None) -> Iterator[Any]:
-    """A Chromium whose microphone plays a tape (or beeps)."""
-    playwright = pytest.importorskip("playwright.sync_api")
-    flags = [
-        *CHROMIUM_FLAGS,
-        "--use-fake-ui-for-media-stream",
-        "--use-fake-device-for-media-stream",
-    ]
-    if tape is not None:
-        flags.append(f"--use-file-for-fake-audio-capture={tape}")
-    with playwright.sync_playwright() as driver:
-        running = driver.chromium.launch(executable_path=chromium(), args=flags)
-        try:
-            yield running
-        finally:
-            running.close()
-
-
 @pytest.fixture(scope="module")
 def beeping(server: Server) -> Iterator[Any]:
     with chromium_with() as running:
         yield running
-
-
-@contextmanager
-def window(running: Any, *scripts: str) -> Iterator[Any]:
-    """A page with scripts that run before its own."""
-    context = running.new_context(permissions=["microphone"], accept_downloads=True)
-    page = context.new_page()
-    page.set_default_timeout(PATIENCE)
-    for script in scripts:
-        page.add_init_script(script)
-    try:
-        yield page
-    finally:
-        context.close()
-
-
-def stat(page: Any, name: str) -> Any:
-    return page.evaluate(f"window.refineLive?.{name}")
-
-
-def listen(page: Any) -> None:
-    """Press Listen and wait until both encoders are there."""
-    page.get_by_role("button", name="Listen").click()
-    page.wait_for_function("window.refineLive.ready", timeout=PATIENCE)
-
-
-def stop(page: Any) -> None:
-    page.get_by_role("button", name="Stop").click()
-    page.get_by_role("button", name="Listen").wait_for()
 
 
 def test_recorded_words_are_named(server: Server, speech_folder: Path, tmp_path: Path) -> None:
@@ -106,7 +49,9 @@ def test_recorded_words_are_named(server: Server, speech_folder: Path, tmp_path:
         settled(page)
         listen(page)  # the first time loads the encoders
         stop(page)
-        for _ in range(TAKES):  # a machine that stood still for seconds loses sound: once more
+        # on a machine that stands still for 0.1 s, Chromium's own queue from the device to the
+        # AudioContext runs over, and sound is gone before our worklet sees it: once more
+        for _ in range(TAKES):
             before_take = stat(page, "lost")
             page.evaluate("window.refineLive.labels.length = 0")
             listen(page)  # the tape begins again
@@ -121,6 +66,9 @@ def test_recorded_words_are_named(server: Server, speech_folder: Path, tmp_path:
             with page.expect_download() as download:
                 page.get_by_role("button", name="Save").click()
             received = audio.load(io.BytesIO(Path(download.value.path()).read_bytes()))
+            lost += stat(page, "unsent")
+            if lost == 0:  # on a line that held, every sample from the worklet on is ours to keep
+                assert len(received) == CHUNK * stat(page, "passed")
             error, _ = live_words.alike(received, source)
             if lost == 0 and error < 0.05:
                 break
@@ -132,41 +80,6 @@ def test_recorded_words_are_named(server: Server, speech_folder: Path, tmp_path:
         said = live_words.heard(words, answers, role)
         right = np.mean([one == spoken.word for one, spoken in zip(said, words, strict=True)])
         assert right > 4 * chance, (role, said, words)
-
-
-def test_a_line_that_breaks_and_a_microphone_that_goes(server: Server, beeping: Any) -> None:
-    with window(beeping, HOLD) as page:
-        page.goto(server.url + PAGE)
-        settled(page)
-        listen(page)
-        problem = page.locator(".problem")
-
-        page.evaluate("heldStream.getAudioTracks()[0].dispatchEvent(new Event('ended'))")
-        sent = stat(page, "sent")
-        page.wait_for_function(f"window.refineLive.sent > {sent} + 50")  # plugged in again
-        assert not problem.is_visible()
-
-        assert server.process is not None
-        os.kill(server.process.pid, signal.SIGSTOP)  # the network is gone for 5 s
-        gone = time.monotonic()
-        problem.wait_for(state="visible", timeout=10_000)
-        assert time.monotonic() - gone < 4
-        assert "trying again" in problem.inner_text()
-        page.wait_for_timeout(max(0, 5_000 - 1_000 * (time.monotonic() - gone)))
-        os.kill(server.process.pid, signal.SIGCONT)
-        problem.wait_for(state="hidden", timeout=PATIENCE)
-
-        server.stop()
-        problem.wait_for(state="visible", timeout=10_000)
-        server.start()
-        problem.wait_for(state="hidden", timeout=PATIENCE)
-        page.wait_for_function("window.refineLive.ready", timeout=PATIENCE)
-        assert page.get_by_role("button", name="Stop").is_visible()  # it went on by itself
-
-        page.reload()
-        settled(page)
-        listen(page)
-        stop(page)
 
 
 @pytest.mark.parametrize(

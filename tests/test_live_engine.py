@@ -87,8 +87,28 @@ def test_a_slow_encoder_drops_windows_and_never_queues(ears: Ears, slow: Slow) -
     assert answers[-1]["dropped"] + len(answers) <= hops + 1
     for answer in answers:  # late by one turn at most, however many were dropped
         assert answer["latency"]["queue"] < 2 * 400 + 300
-        parts = (answer["latency"][name] for name in ("capture", "queue", "model"))
+        parts = (answer["latency"][name] for name in ("capture", "queue", "model", "place"))
         assert answer["latency"]["total"] == pytest.approx(sum(parts), abs=0.05)
+    engine.end()
+
+
+def test_an_utterance_that_has_ended_is_not_asked_about_again(ears: Ears, slow: Slow) -> None:
+    slow.seconds = 0.0
+    engine = Engine(ears)
+    engine.open("a", Settings("mini"))
+    ears.wait(lambda: any(m["state"] == "ready" for m in ears.of("state")))
+    asked = sum(slow.asked)
+    sound = np.concatenate([SENTENCE, np.zeros(SAMPLE_RATE, np.float32)])
+    for start in range(0, len(sound), 512):
+        engine.push("a", sound[start : start + 512])
+        ears.wait(lambda: not engine.waiting("a"))
+    answers = ears.of("answer")
+    early, final = answers[-2:]
+    assert (early["final"], final["final"]) == (False, True)
+    assert (early["start"], early["end"]) == (final["start"], final["end"])
+    finals = sum(answer["final"] for answer in answers)
+    assert sum(slow.asked) - asked == len(answers) - finals
+    assert answers[-1]["dropped"] == 0
     engine.end()
 
 

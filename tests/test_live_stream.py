@@ -27,8 +27,8 @@ class Told:
     def __init__(self, *chances: float) -> None:
         self._chances = list(chances)
 
-    def __call__(self, frame: np.ndarray) -> float:
-        return self._chances.pop(0) if self._chances else 0.0
+    def many(self, frames: np.ndarray) -> list[float]:
+        return [self._chances.pop(0) if self._chances else 0.0 for _ in frames]
 
 
 def noise(frames: int, peak: float = 0.3) -> np.ndarray:
@@ -61,6 +61,14 @@ def test_voice_activity_is_the_network_of_silero(spoken: np.ndarray) -> None:
         with torch.no_grad():
             expected = oracle(torch.from_numpy(frame), SAMPLE_RATE).item()
         assert vad(frame) == pytest.approx(expected, abs=1e-4)
+
+
+def test_voice_activity_of_many_frames_is_that_of_each(spoken: np.ndarray) -> None:
+    frames = spoken[: len(spoken) // FRAME * FRAME].reshape(-1, FRAME)
+    one, many = Vad(), Vad()
+    singly = [one(frame) for frame in frames]
+    together = np.concatenate([many.many(part) for part in np.split(frames, [1, 40])])
+    np.testing.assert_allclose(together, singly, atol=1e-5)
 
 
 def test_voice_activity_hears_speech_and_not_noise(spoken: np.ndarray) -> None:
@@ -115,9 +123,13 @@ def test_windows_of_a_sentence(spoken: np.ndarray) -> None:
         np.testing.assert_array_equal(window.samples, spoken[window.start : window.end])
         assert window.speech_s >= 0.5
         assert window.arrived == 7.0
+    *hops, early = hops
     assert all(len(window.samples) <= 1.5 * SAMPLE_RATE for window in hops)
     steps = [b.end - a.end for a, b in pairwise(hops)]
-    assert all(abs(step - 0.25 * SAMPLE_RATE) <= FRAME for step in steps[:-1])
+    assert all(abs(step - 0.25 * SAMPLE_RATE) <= FRAME for step in steps)
+    # the utterance as a whole is asked about before it is sure that it is over
+    assert [window.whole for window in windows] == [*[False] * len(hops), True, True]
+    np.testing.assert_array_equal(early.samples, last.samples)
 
 
 def test_no_word_is_lost_at_the_end_of_a_file() -> None:
@@ -167,6 +179,21 @@ def test_a_pause_begins_another_utterance() -> None:
     finals = [event for event in events if isinstance(event, Window) and event.final]
     assert [window.utterance for window in finals] == [1, 2]
     assert finals[1].start > finals[0].end - 0.4 * SAMPLE_RATE
+
+
+def test_a_breath_is_asked_about_once_and_ends_nothing() -> None:
+    speech, breath, pause = [0.9] * 20, [0.0] * 8, [0.0] * 12
+    stream = Stream(vad=Told(*speech, *breath, *speech, *pause))  # type: ignore[arg-type]
+    windows = [event for event in stream.push(noise(60)) if isinstance(event, Window)]
+    assert [window.utterance for window in windows] == [1] * len(windows)
+    assert [(window.whole, window.final) for window in windows if window.whole] == [
+        (True, False),  # perhaps it was over
+        (True, False),
+        (True, True),
+    ]
+    first, second, last = (window for window in windows if window.whole)
+    assert (first.start, first.end) != (last.start, last.end)
+    assert (second.start, second.end) == (last.start, last.end)
 
 
 def test_an_hour_leaves_nothing_behind() -> None:

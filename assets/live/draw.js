@@ -10,6 +10,9 @@ function h(tag, attributes = {}, ...children) {
   return element;
 }
 
+// Text that stays the same is not written again: the browser would lay the page out anew.
+function write(element, text) { if (element.textContent !== text) element.textContent = text; }
+
 function ready(canvas) {
   const ratio = window.devicePixelRatio || 1, width = canvas.clientWidth, height = canvas.clientHeight;
   if (canvas.width !== Math.round(width * ratio) || canvas.height !== Math.round(height * ratio)) {
@@ -57,24 +60,26 @@ class Bars {
     for (const [role, answer] of Object.entries(answers)) {
       const { label, rows, head } = this.columns[role] || {};
       if (!head) continue;
-      label.textContent = answer.unsure ? 'unsure' : answer.label;
+      write(label, answer.unsure ? 'unsure' : answer.label);
       label.classList.toggle('unsure', answer.unsure);
       label.title = answer.unsure ? `perhaps ${answer.label} (${Math.round(100 * answer.probability)} %)` : '';
       const ranked = answer.probabilities.map((p, i) => [p, head.labels[i]]).sort((a, b) => b[0] - a[0]);
       rows.forEach((parts, i) => {
         const [p, name] = ranked[i];
-        parts.name.textContent = name;
-        parts.fill.style.width = `${100 * p}%`;
-        parts.value.textContent = `${Math.round(100 * p)} %`;
+        write(parts.name, name);
+        parts.fill.style.width = `${Math.round(100 * p)}%`;
+        write(parts.value, `${Math.round(100 * p)} %`);
       });
       row[role] = { label: answer.label, index: head.labels.indexOf(answer.label), unsure: answer.unsure };
     }
     this.past.push(row);
-    while (this.past.length && this.past[0].at < message.end - STRIP_S) this.past.shift();
   }
 
   // A lane an encoder; what it said, until it said something else.
   draw(now) {
+    while (this.past.length && this.past[0].at < now - STRIP_S - 1) this.past.shift();
+    if (!this.past.length && this.blank) return;
+    this.blank = !this.past.length;
     const [pen, width, height] = ready(this.strip);
     const lane = height / this.view.roles.length, x = (t) => width * (1 - (now - t) / STRIP_S);
     this.view.roles.forEach((role, place) => {
@@ -125,17 +130,31 @@ class Space {
     }, clips[i] || '')));
   }
 
+  // The clips stand still: drawn once for a size and its colours, then copied.
+  ground(width, height, at) {
+    const colors = this.view.colors, groups = this.view.cloud?.groups || [];
+    const key = [width, height, window.devicePixelRatio, colors.quiet, colors.palette].join();
+    if (this.drawn === key) return this.still;
+    this.drawn = key;
+    this.still = document.createElement('canvas');
+    this.still.width = this.canvas.width; this.still.height = this.canvas.height;
+    const pen = this.still.getContext('2d'), ratio = window.devicePixelRatio || 1;
+    pen.setTransform(ratio, 0, 0, ratio, 0, 0);
+    pen.globalAlpha = 0.5;
+    this.points.forEach((point, i) => {
+      const [x, y] = at(point);
+      pen.fillStyle = groups.length ? colors.palette[groups[i] % colors.palette.length] : colors.quiet;
+      pen.beginPath(); pen.arc(x, y, 3, 0, 7); pen.fill();
+    });
+    return this.still;
+  }
+
   draw() {
     const [pen, width, height] = ready(this.canvas);
     const [x0, x1, y0, y1] = this.range, scale = Math.min((width - 24) / (x1 - x0 || 1), (height - 24) / (y1 - y0 || 1));
     const at = ([x, y]) => [width / 2 + scale * (x - (x0 + x1) / 2), height / 2 - scale * (y - (y0 + y1) / 2)];
-    const colors = this.view.colors, groups = this.view.cloud?.groups || [];
-    this.points.forEach((point, i) => {
-      const [x, y] = at(point);
-      pen.globalAlpha = 0.5;
-      pen.fillStyle = groups.length ? colors.palette[groups[i] % colors.palette.length] : colors.quiet;
-      pen.beginPath(); pen.arc(x, y, 3, 0, 7); pen.fill();
-    });
+    const colors = this.view.colors;
+    if (width && height) pen.drawImage(this.ground(width, height, at), 0, 0, width, height);
     const colour = this.role === 'before' ? colors.before : colors.after;
     this.trail.forEach((point, i) => {
       const age = (i + 1) / this.trail.length, [x, y] = at(point);
@@ -174,6 +193,8 @@ class Trace {
   }
 
   draw(now, names) {
+    if (!this.past.length && !this.threshold && this.empty) return;
+    this.empty = !this.past.length && !this.threshold;
     const [pen, width, height] = ready(this.canvas);
     const x = (t) => width * (1 - (now - t) / STRIP_S), y = (s) => height / 2 - s * (height / 2 - 6);
     if (this.threshold) {
@@ -181,8 +202,8 @@ class Trace {
       pen.beginPath(); pen.moveTo(0, y(this.threshold.value)); pen.lineTo(width, y(this.threshold.value)); pen.stroke();
       pen.setLineDash([]);
       const { value, own, other, errors } = this.threshold;
-      this.note.textContent = `recognised from ${value.toFixed(2)}: set from ${own} scores of the enrolled against ` +
-        `themselves and ${other} against others (${Math.round(100 * errors)} % of those on the wrong side)`;
+      write(this.note, `recognised from ${value.toFixed(2)}: set from ${own} scores of the enrolled against ` +
+        `themselves and ${other} against others (${Math.round(100 * errors)} % of those on the wrong side)`);
     }
     pen.globalAlpha = 1;
     names.forEach((name, i) => {

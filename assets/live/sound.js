@@ -1,7 +1,8 @@
 // The browser's microphone: 16 kHz mono, 20 ms a chunk, from an AudioWorklet to a WebSocket.
 
 const RATE = 16000, CHUNK = 320;
-const QUIET_MS = 2000, LOST_MS = 3000;  // without a word from the server: say so, then connect anew
+const QUIET_MS = 1500, LOST_MS = 3000;  // without a word from the server: say so, then connect anew
+const STILL_MS = 2000;  // without a chunk from the microphone: it is gone, or the computer slept
 
 // Runs on the audio thread. Where the context cannot run at 16 kHz, a windowed sinc resamples.
 const WORKLET = `
@@ -55,7 +56,8 @@ class Pcm extends AudioWorkletProcessor {
     this.peak = Math.max(this.peak, Math.abs(s));
     this.out[this.n++] = Math.round(s * 32767);
     if (this.n < ${CHUNK}) return;
-    this.port.postMessage({ pcm: this.out.buffer, peak: this.peak }, [this.out.buffer]);
+    // stamped here, so that a busy page counts in the delay that is shown
+    this.port.postMessage({ pcm: this.out.buffer, peak: this.peak, stamp: Date.now() }, [this.out.buffer]);
     this.out = new Int16Array(${CHUNK});
     this.n = 0;
     this.peak = 0;
@@ -95,7 +97,9 @@ function explained(error) {
 }
 
 class Microphone {
-  constructor(onChunk, onLost) { this.onChunk = onChunk; this.onLost = onLost; }
+  constructor(onChunk, onLost) { this.onChunk = onChunk; this.onLost = onLost; this.last = 0; }
+
+  get still() { return !!this.node && performance.now() - this.last > STILL_MS; }
 
   async open() {
     this.stream = await navigator.mediaDevices.getUserMedia({
@@ -116,7 +120,8 @@ class Microphone {
     await this.context.audioWorklet.addModule(address);
     URL.revokeObjectURL(address);
     this.node = new AudioWorkletNode(this.context, 'refine-pcm', { numberOfOutputs: 0 });
-    this.node.port.onmessage = ({ data }) => this.onChunk(data.pcm, data.peak);
+    this.last = performance.now() + 1000;  // a device may take its time to begin
+    this.node.port.onmessage = ({ data }) => { this.last = Math.max(this.last, performance.now()); this.onChunk(data.pcm, data.peak, data.stamp); };
     this.source.connect(this.node);
     if (this.context.state === 'suspended') await this.context.resume();
   }
@@ -131,12 +136,16 @@ class Microphone {
 
 // Connects, connects again, and counts what could not be sent.
 class Line {
-  constructor(on) { this.on = on; this.wanted = false; this.unsent = 0; this.tries = 0; this.heard = 0; }
+  // chunks: unsent were lost here, passed went to a socket, of which this one holds `here` and the
+  // server has named `got`
+  constructor(on) { Object.assign(this, { on, wanted: false, unsent: 0, passed: 0, here: 0, got: 0, tries: 0, heard: 0 }); }
 
-  open(path, token, source) {
-    Object.assign(this, { path, token, source, wanted: true, fresh: true });
+  open(path, token, source, was) {
+    Object.assign(this, { path, token, source, was, wanted: true, fresh: true });
     this.watch ??= setInterval(() => this.check(), 500);
     this.connect();
+    window.addEventListener('online', this.online ??= () => this.wanted && this.connect());
+    window.addEventListener('offline', this.offline ??= () => this.on.lost('This computer has lost its network; waiting for it.'));
   }
 
   connect() {
@@ -146,9 +155,21 @@ class Line {
     socket.binaryType = 'arraybuffer';
     this.socket = socket;
     this.heard = performance.now();
-    socket.onopen = () => { socket.send(JSON.stringify({ token: this.token, source: this.source, fresh: this.fresh })); this.fresh = false; this.on.open(); };
-    socket.onmessage = ({ data }) => { this.heard = performance.now(); this.tries = 0; this.on.message(JSON.parse(data), this.heard); };
-    socket.onclose = (event) => { if (this.socket === socket) { this.socket = null; this.closed(event); } };
+    socket.onopen = () => {
+      const { token, source, fresh, was } = this;
+      socket.send(JSON.stringify({ token, source, fresh, was }));
+      if (fresh) this.unsent = this.passed = 0;  // nothing is lost before there is a line
+      this.fresh = this.quiet = false;
+      this.on.open();
+    };
+    socket.onmessage = ({ data }) => {
+      this.heard = performance.now();
+      this.tries = 0;
+      if (this.quiet) { this.quiet = false; this.on.open(); }
+      const message = JSON.parse(data), at = Date.now();
+      if (message.type === 'pong') this.got = message.got; else this.on.message(message, at);
+    };
+    socket.onclose = (event) => { if (this.socket === socket) { this.miss(); this.socket = null; this.closed(event); } };
   }
 
   closed({ code, reason }) {
@@ -164,8 +185,8 @@ class Line {
     if (!this.wanted || !this.socket) return;
     const silent = performance.now() - this.heard;
     if (this.socket.readyState === 1) this.say({ type: 'ping' });
-    if (silent > LOST_MS && this.source === 'browser') { this.connect(); return; }
-    if (silent > QUIET_MS && this.source === 'browser') this.on.lost('No word from the server for 2 s; trying again.');
+    if (silent > LOST_MS * (1 + Math.min(2, this.tries / 2)) && this.source === 'browser') { this.tries += 1; this.connect(); return; }
+    if (silent > QUIET_MS && this.source === 'browser') { this.quiet = true; this.on.lost('No word from the server; trying again.'); }
   }
 
   send(pcm, stamp) {
@@ -176,12 +197,21 @@ class Line {
     new DataView(chunk.buffer).setFloat64(0, stamp, true);
     chunk.set(new Uint8Array(pcm), 8);
     socket.send(chunk);
+    this.passed += 1;
+    this.here += 1;
   }
 
   say(order) { if (this.socket?.readyState === 1) this.socket.send(JSON.stringify(order)); }
 
+  // What a broken line had taken and the server has not named is lost.
+  miss() {
+    if (this.wanted) { this.unsent += this.here - this.got; this.passed -= this.here - this.got; }
+    this.here = this.got = 0;
+  }
+
   drop() {
     const socket = this.socket;
+    if (socket) this.miss();
     this.socket = null;
     if (socket) { socket.onclose = socket.onmessage = null; socket.close(); }
   }
@@ -191,6 +221,8 @@ class Line {
     clearTimeout(this.timer);
     clearInterval(this.watch);
     this.watch = null;
+    window.removeEventListener('online', this.online);
+    window.removeEventListener('offline', this.offline);
     this.drop();
   }
 }

@@ -1,6 +1,12 @@
 // The live panel: one object a mounted component; reruns of the page only bring new data.
 
 const panels = new Map();
+const TICK_MS = 66;  // strips and meter move this often: drawing takes the processor from the encoders
+
+// What a tab keeps over a reload: whose voices are its own, and whether it listened.
+const LISTENED = 'refine.live.listened', OWNER = 'refine.live.owner';
+function keep(name, value) { try { value ? sessionStorage.setItem(name, value) : sessionStorage.removeItem(name); } catch { /* storage is off */ } }
+function kept(name) { try { return sessionStorage.getItem(name); } catch { return null; } }
 
 export default function (component) {
   const { parentElement } = component;
@@ -16,7 +22,7 @@ class Panel {
   constructor(root) {
     this.bars = {}; this.spaces = {}; this.traces = {}; this.names = {};
     this.roles = ['before', 'after']; this.now = 0; this.colors = null; this.voices = [];
-    this.stats = { seen: [], transport: [], model: [], queue: [], total: [], answers: 0, dropped: 0, lost: 0, sent: 0, labels: [] };
+    this.stats = { seen: [], transport: [], capture: [], queue: [], model: [], place: [], draw: [], confirmed: [], total: [], labels: [], answers: 0, dropped: 0, lost: 0, unsent: 0, passed: 0, sent: 0, heard: 0 };
     window.refineLive = this.stats;  // read by the benchmark and the tests
     this.button = h('button', { class: 'listen', onclick: () => this.toggle() }, 'Listen');
     this.light = h('span', { class: 'light', role: 'img', 'aria-label': 'nobody speaks' });
@@ -38,9 +44,11 @@ class Panel {
       lost: (text) => { this.tell(text, 'problem'); }, refused: (text) => { this.stop(); this.tell(text, 'problem'); },
       unknown: () => this.component.setTriggerValue('renew', Date.now()),
     });
-    this.frame = () => { this.draw(); this.ticking = requestAnimationFrame(this.frame); };
+    this.peak = 0;
     this.changed = () => this.look();
     navigator.mediaDevices?.addEventListener?.('devicechange', this.changed);
+    this.resized = new ResizeObserver(() => this.draw());
+    this.resized.observe(this.body);
   }
 
   update(component) {
@@ -52,9 +60,13 @@ class Panel {
     if (!before || before.token !== data.token || before.pair !== data.pair) this.clearHeads();
     if (!before || JSON.stringify(before.cloud) !== JSON.stringify(data.cloud)) this.buildMaps();
     if (this.wanted && before && (before.source !== data.source)) this.stop();
-    if (this.wanted && before && before.token !== data.token) this.line.open(data.path, data.token, data.source);
+    if (this.wanted && before && before.token !== data.token) this.connect();
     if (data.replay && (!before || before.replay_id !== data.replay_id)) this.replay(data.replay);
     this.button.hidden = data.source === 'record';
+    if (!before && kept(LISTENED)) {  // the microphone is not opened again behind anybody's back
+      keep(LISTENED, null);
+      this.tell('The page was loaded again, so the microphone is off. Press Listen to go on; enrolled voices are still there.');
+    }
     this.look();
     this.draw();
     if (data.play && (!before || before.play !== data.play) && !this.wanted) this.start();
@@ -70,19 +82,29 @@ class Panel {
   toggle() { this.wanted ? this.stop(true) : this.start(); }
 
   async start() {
-    const { path, token, source } = this.data;
+    const { source } = this.data;
     this.tell(null);
     this.wanted = true;
+    this.now = 0;  // the clock of the stream begins anew, and so does all that is drawn over it
+    for (const one of [...Object.values(this.bars), ...Object.values(this.traces)]) one.past = [];
     this.button.textContent = 'Stop'; this.button.classList.add('on');
     this.state.textContent = 'starting …';
     if (source === 'browser' && !(await this.plug())) return;
-    this.line.open(path, token, source);
-    this.ticking ??= requestAnimationFrame(this.frame);
+    this.connect();
+    this.watching ??= setInterval(() => this.microphone?.still && this.unplugged('No sound comes from the microphone any more; opening it again.'), 500);
+    this.ticking ??= setInterval(() => requestAnimationFrame(() => this.tick()), TICK_MS);
+  }
+
+  connect() {
+    const { path, token, source } = this.data;
+    this.line.open(path, token, source, kept(OWNER));
+    keep(OWNER, token);
+    keep(LISTENED, 'yes');
   }
 
   async plug() {
     this.microphone = new Microphone(
-      (pcm, peak) => { this.stats.sent += 1; this.line.send(pcm, performance.now()); this.level(peak); },
+      (pcm, peak, stamp) => { this.stats.sent += 1; this.line.send(pcm, stamp); this.stats.unsent = this.line.unsent; this.stats.passed = this.line.passed; this.peak = Math.max(this.peak, peak); },
       () => this.unplugged());
     try { await this.microphone.open(); return true; } catch (error) {
       this.stop();
@@ -91,14 +113,16 @@ class Panel {
     }
   }
 
-  unplugged() {
-    this.microphone.close();
-    this.tell('The microphone was unplugged. Plug it in again: listening goes on by itself.', 'problem');
+  unplugged(text = 'The microphone was unplugged. Plug it in again: listening goes on by itself.') {
+    this.microphone?.close();
+    this.tell(text, 'problem');
+    let over = false;
+    const end = () => { over = true; navigator.mediaDevices.removeEventListener('devicechange', again); };
     const again = async () => {
-      if (!this.wanted) { navigator.mediaDevices.removeEventListener('devicechange', again); return; }
-      const devices = await navigator.mediaDevices.enumerateDevices();
-      if (!devices.some((device) => device.kind === 'audioinput')) return;
-      navigator.mediaDevices.removeEventListener('devicechange', again);
+      if (!this.wanted) end();
+      const devices = over ? [] : await navigator.mediaDevices.enumerateDevices();
+      if (over || !devices.some((device) => device.kind === 'audioinput')) return;
+      end();
       if (await this.plug()) this.tell(null);
     };
     navigator.mediaDevices.addEventListener('devicechange', again);
@@ -110,7 +134,10 @@ class Panel {
     this.microphone?.close();
     this.microphone = null;
     this.line.close();
-    cancelAnimationFrame(this.ticking);
+    clearInterval(this.ticking);
+    clearInterval(this.watching);
+    this.watching = null;
+    keep(LISTENED, null);
     this.ticking = null;
     this.button.textContent = 'Listen'; this.button.classList.remove('on');
     this.light.className = 'light'; this.meter.style.width = '0';
@@ -121,6 +148,7 @@ class Panel {
   end() {
     this.stop();
     navigator.mediaDevices?.removeEventListener?.('devicechange', this.changed);
+    this.resized.disconnect();
     this.body.remove();
   }
 
@@ -128,15 +156,16 @@ class Panel {
     if (message.lost) this.stats.lost = message.lost;
     switch (message.type) {
       case 'level':
-        this.now = message.at / 16000;
+        this.now = this.stats.heard = message.at / 16000;
         this.clock = performance.now();
-        if (this.data.source !== 'browser') this.level(message.peak);
+        if (this.data.source !== 'browser') this.peak = Math.max(this.peak, message.peak);
+        if (message.heard_s) write(this.heard, `heard ${message.heard_s.toFixed(1)} s of speech`);
+        if (this.light.classList.contains('speech') === message.speech) break;
         this.light.classList.toggle('speech', message.speech);
         this.light.setAttribute('aria-label', message.speech ? 'somebody speaks' : 'nobody speaks');
-        if (message.heard_s) this.heard.textContent = `heard ${message.heard_s.toFixed(1)} s of speech`;
         break;
       case 'refused':
-        this.state.textContent = message.reason;
+        write(this.state, message.reason);
         this.state.dataset.kind = message.kind;
         break;
       case 'answer': this.answer(message, at); break;
@@ -168,21 +197,25 @@ class Panel {
     this.stats.dropped = message.dropped;
     const said = Object.fromEntries(Object.entries(answers).map(([f, roles]) => [f, Object.fromEntries(Object.entries(roles).map(([r, a]) => [r, a.label]))]));
     this.stats.labels.push({ at: message.end, start: message.start, final: message.final, said });
+    // the utterance is over: what was said about all of it stands, and nothing new was heard
+    const again = message.final && message.end === this.told;
+    this.told = message.end;
     const done = () => {
       if (this.data.source !== 'browser' || !stamp) return;
-      const seen = performance.now() - stamp + latency.capture;
-      for (const [name, value] of Object.entries({ seen, transport: at - stamp - latency.queue - latency.model, ...latency }))
-        if (this.stats[name]) this.stats[name].push(value);
-      for (const list of ['seen', 'transport', 'model', 'queue', 'total', 'labels']) if (this.stats[list].length > 20000) this.stats[list].shift();
+      const seen = Date.now() - stamp + latency.capture, transport = at - stamp - latency.queue - latency.model - latency.place;
+      for (const [name, value] of Object.entries({ [again ? 'confirmed' : 'seen']: seen, transport, draw: Date.now() - at, ...latency })) this.stats[name].push(value);
+      for (const list of Object.values(this.stats)) if (list.length > 20000) list.shift();
+      const lost = this.stats.lost + this.stats.unsent;
       const sorted = this.stats.seen.slice(-60).sort((a, b) => a - b);
-      this.delay.textContent = `answers after ${Math.round(sorted[sorted.length >> 1])} ms` + (message.dropped ? ` · ${message.dropped} windows dropped` : '');
+      this.delay.textContent = `answers after ${Math.round(sorted[sorted.length >> 1])} ms` + (message.dropped ? ` · ${message.dropped} windows dropped` : '') + (lost ? ` · ${(0.02 * lost).toFixed(1)} s of sound lost` : '');
     };
     if (document.hidden) done(); else requestAnimationFrame(() => { this.draw(); done(); });
   }
 
   level(peak) {
     const decibel = 20 * Math.log10(Math.max(peak, 1e-4));
-    this.meter.style.width = `${Math.max(0, Math.min(100, (100 * (decibel + 60)) / 60))}%`;
+    const width = `${Math.round(Math.max(0, Math.min(100, (100 * (decibel + 60)) / 60)))}%`;
+    if (this.meter.style.width !== width) this.meter.style.width = width;
     this.meter.classList.toggle('loud', peak >= 0.999);
   }
 
@@ -267,14 +300,26 @@ class Panel {
     this.score.replaceChildren(...rows);
   }
 
-  replay(messages) { for (const message of messages) this.take(message, performance.now()); this.state.textContent = ''; this.draw(); }
+  replay(messages) { for (const message of messages) this.take(message, Date.now()); this.state.textContent = ''; this.draw(); }
+
+  // What moves by itself. The maps stand still between two answers.
+  tick() {
+    if (!this.colors || !this.wanted) return;
+    this.level(this.peak);
+    this.peak = 0;
+    this.strips();
+  }
+
+  strips() {
+    const now = this.now + (this.wanted && this.clock ? Math.min(0.5, (performance.now() - this.clock) / 1000) : 0);
+    for (const bars of Object.values(this.bars)) bars.draw(now);
+    for (const trace of Object.values(this.traces)) trace.draw(now, this.voices);
+  }
 
   draw() {
     if (!this.colors) return;
-    const now = this.now + (this.wanted && this.clock ? Math.min(0.5, (performance.now() - this.clock) / 1000) : 0);
-    for (const bars of Object.values(this.bars)) bars.draw(now);
+    this.strips();
     for (const space of Object.values(this.spaces)) space.draw();
-    for (const trace of Object.values(this.traces)) trace.draw(now, this.voices);
   }
 
   tell(text, kind = 'notice') {

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -54,6 +54,18 @@ class _Waiting:
     capture_ms: float  # age of its newest sample then
 
 
+class _Known(NamedTuple):
+    """An answer that still holds if nothing more is said."""
+
+    pair: Pair
+    start: int
+    end: int
+    said: dict[str, Said]
+
+    def holds(self, pair: Pair | None, window: Window) -> bool:
+        return self.pair is pair and (self.start, self.end) == (window.start, window.end)
+
+
 class _Client:
     """One stream with everything that belongs to it."""
 
@@ -64,7 +76,8 @@ class _Client:
         self.pair: Pair | None = None
         self.scene: Scene | None = None
         self.waiting: _Waiting | None = None
-        self.dropped = 0
+        self.dropped = 0  # windows that the encoders had no time for
+        self.whole: _Known | None = None  # what was said about the utterance that may be over
         self.served = 0.0  # clock of its last answer; -1 while one is being made
         self.asked_idle = False
         self.lock = threading.Lock()
@@ -178,7 +191,7 @@ class Engine:
         with self._changed:
             old = client.waiting
             if old is not None:
-                client.dropped += 1
+                client.dropped += client.pair is not None  # while they load, nothing is late
                 if old.window.final and not window.final:
                     return  # an utterance's last word is not given up for the next one's first
             client.waiting = new
@@ -267,25 +280,45 @@ class Engine:
         pair = taken[0][1].pair
         assert pair is not None
         started = clock()
-        rows = pair.ask([waiting.window.samples for _, _, waiting in taken if waiting])
+        known = self._asked(pair, [(c, waiting.window) for _, c, waiting in taken if waiting])
         model_ms = (clock() - started) * 1000
-        for (name, client, waiting), said in zip(taken, rows, strict=True):
+        for name, client, waiting in taken:
             if waiting is None:
                 continue
+            said = known[client]
             queue_ms = (started - waiting.cut) * 1000
-            parts = {"capture": waiting.capture_ms, "queue": queue_ms, "model": model_ms}
-            latency = {key: round(value, 2) for key, value in parts.items()}
-            latency["total"] = round(sum(parts.values()), 2)
             message = result(client.smoother, pair, waiting.window, said)
             if client.scene is not None:
                 with client.lock:
                     message |= client.scene.see(waiting.window, said)
+            place_ms = (clock() - started) * 1000 - model_ms  # heads, map, voices
+            parts = {"capture": waiting.capture_ms, "queue": queue_ms, "model": model_ms}
+            parts["place"] = place_ms
+            latency = {key: round(value, 2) for key, value in parts.items()}
+            latency["total"] = round(sum(parts.values()), 2)
             message |= {"latency": latency, "dropped": client.dropped, "stamp": waiting.stamp}
             self._emit(name, message)
             if client.scene is not None and client.scene.due:
                 with client.lock:
                     news = client.scene.enrol_due()
                 self._emit(name, news)
+
+    def _asked(
+        self, pair: Pair, windows: list[tuple[_Client, Window]]
+    ) -> dict[_Client, dict[str, Said]]:
+        """What is said about a window of each stream; nothing is asked twice."""
+        found, new = {}, []
+        for client, window in windows:
+            if client.whole is not None and client.whole.holds(pair, window):
+                found[client] = client.whole.said
+            else:
+                new.append((client, window))
+        rows = pair.ask([window.samples for _, window in new]) if new else []
+        for (client, window), said in zip(new, rows, strict=True):
+            found[client] = said
+            if window.whole:
+                client.whole = _Known(pair, window.start, window.end, said)
+        return found
 
 
 def result(smoother: Smoother, pair: Pair, window: Window, said: dict[str, Said]) -> dict[str, Any]:

@@ -22,13 +22,13 @@ import numpy as np
 from refine import paths
 from refine.audio import SAMPLE_RATE, Waveform
 from refine.live import wire
+from refine.live.outbox import Outbox
 from refine.live.stream import Options
 from refine.live.vad import FRAME
 
 KEPT_S = 60  # s of sound that a session remembers, in memory, to be played back
 IDLE_S = 1_800.0  # s after which a session nobody uses is forgotten
 MOST_STREAMS = 32
-BACKLOG = 1_500  # frames that may wait for the worker; more are lost, and counted
 
 Listener = Callable[[dict[str, Any]], None]
 
@@ -48,6 +48,7 @@ class Session:
     device: int | None = None  # of the server's microphones
     listener: Listener | None = None
     lost: int = 0  # chunks
+    owner: str = ""  # of the voices: the token of the first page of a browser tab
     _heard: deque[bytes] = field(default_factory=deque)
     _bytes: int = 0
 
@@ -76,7 +77,7 @@ class Hub:
         self.sessions: dict[str, Session] = {}
         self._lock = threading.RLock()
         self._process: subprocess.Popen[bytes] | None = None
-        self._outbox: queue.Queue[tuple[dict[str, Any], bytes]] = queue.Queue(BACKLOG)
+        self._outbox = Outbox()
         self._up = False  # whether the worker has said its first word
         self._private: dict[str, Listener] = {}  # streams of `answer`
 
@@ -86,8 +87,8 @@ class Hub:
             self._sweep()
             found = self.sessions.get(token or "")
             if found is None:
-                found = Session(secrets.token_urlsafe(24), settings)
-                self.sessions[found.token] = found
+                found = Session(token := secrets.token_urlsafe(24), settings, owner=token)
+                self.sessions[token] = found
             found.used = time.monotonic()
             changed = found.settings != settings
             found.settings = settings
@@ -95,8 +96,11 @@ class Hub:
             self._open(found)
         return found
 
-    def claim(self, token: str, listener: Listener) -> Session:
+    def claim(self, token: str, listener: Listener, was: str = "") -> Session:
         """Begin to stream. An earlier stream of the session is told to end.
+
+        Args:
+            was: the token of the page before it was loaded again, whose voices stay.
 
         Raises: `HubError` for an unknown token, or too many streams.
         """
@@ -110,6 +114,8 @@ class Hub:
             old, found.listener = found.listener, listener
             found.used = time.monotonic()
             found.lost = 0
+            if was in self.sessions:
+                found.owner = self.sessions[was].owner
         if old is not None:
             old({"type": "taken"})
         listener({"type": "state", "state": "loading", "text": "starting the encoders"})
@@ -208,7 +214,7 @@ class Hub:
                 return
 
     def _open(self, found: Session) -> None:
-        settings = _plain(found.settings) | {"owner": found.token}
+        settings = _plain(found.settings) | {"owner": found.owner}
         self._send({"do": "open", "stream": found.token, "settings": settings})
 
     def _send(self, header: dict[str, Any], payload: bytes = b"") -> bool:
@@ -219,17 +225,13 @@ class Hub:
                     return False
                 self._start()
             outbox = self._outbox
-        try:
-            outbox.put_nowait((header, payload))
-        except queue.Full:
-            return False
-        return True
+        return outbox.put(header, payload)
 
     def _start(self) -> None:
         # one thread a matrix product: the encoders run side by side, and helpers of OpenMP that
         # wait for each other spin, which on a busy machine made an answer 20 times slower
         threads = os.environ.get("REFINE_LIVE_THREADS", "1")
-        self._outbox, self._up = queue.Queue(BACKLOG), False
+        self._outbox, self._up = Outbox(), False
         self._process = subprocess.Popen(
             [sys.executable, "-m", "refine.live.worker"],
             stdin=subprocess.PIPE,
@@ -237,17 +239,19 @@ class Hub:
             cwd=paths.ROOT,
             env={**os.environ, "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": threads},
         )
-        for work in (self._write, self._read):
-            threading.Thread(target=work, args=(self._process, self._outbox), daemon=True).start()
+        write, read = (self._process, self._outbox), (self._process,)
+        threading.Thread(target=self._write, args=write, daemon=True).start()
+        threading.Thread(target=self._read, args=read, daemon=True).start()
 
-    def _write(self, process: "subprocess.Popen[bytes]", outbox: "queue.Queue[Any]") -> None:
+    def _write(self, process: "subprocess.Popen[bytes]", outbox: Outbox) -> None:
         assert process.stdin is not None
         with contextlib.suppress(OSError, ValueError):  # it has ended
             while process.poll() is None:
-                with contextlib.suppress(queue.Empty):
-                    wire.write(process.stdin, *outbox.get(timeout=1))  # type: ignore[arg-type]
+                frame = outbox.get(timeout=1)
+                if frame is not None:
+                    wire.write(process.stdin, *frame)  # type: ignore[arg-type]
 
-    def _read(self, process: "subprocess.Popen[bytes]", outbox: "queue.Queue[Any]") -> None:
+    def _read(self, process: "subprocess.Popen[bytes]") -> None:
         assert process.stdout is not None
         with contextlib.suppress(OSError, ValueError):
             while (frame := wire.read(process.stdout)) is not None:  # type: ignore[arg-type]
@@ -277,8 +281,9 @@ class Hub:
         for token, found in list(self.sessions.items()):
             if found.listener is None and now - found.used > IDLE_S:
                 del self.sessions[token]
-                if self.alive():
-                    self._send({"do": "forget", "owner": token})
+                owners = {one.owner for one in self.sessions.values()}
+                if self.alive() and found.owner not in owners:
+                    self._send({"do": "forget", "owner": found.owner})
 
 
 def to_pcm(waveform: Waveform) -> bytes:

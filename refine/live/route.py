@@ -21,7 +21,8 @@ from refine.live.hub import Hub, HubError, Session, shared
 PATH = "/live/stream"
 STAMP = struct.Struct("<d")
 LARGEST = 32_000  # bytes of a chunk: 1 s
-FASTEST = 1.5  # times as fast as sound; with a second of credit for a stall
+FASTEST = 1.5  # times as fast as sound, in the long run
+STALL_S = 20.0  # s of sound that may come at once: a server or a network that stood still
 PATIENCE_S = 10.0  # s for the first word
 OUTBOX = 256  # messages that may wait for a slow browser; older levels go first
 
@@ -53,7 +54,8 @@ async def live(socket: WebSocket) -> None:
     try:
         hello = await _hello(socket)
         try:
-            found = await asyncio.to_thread(hub.claim, str(hello.get("token", "")), listener)
+            token, was = str(hello.get("token", "")), str(hello.get("was") or "")
+            found = await asyncio.to_thread(hub.claim, token, listener, was)
         except HubError as error:
             raise Refused(REFUSED, str(error)) from error
         if hello.get("fresh"):  # not a line that was lost and is back
@@ -96,7 +98,9 @@ async def _hello(socket: WebSocket) -> dict[str, Any]:
 
 
 async def _receive(socket: WebSocket, hub: Hub, found: Session, listener: Any) -> None:
-    credit, last = float(2 * SAMPLE_RATE), time.monotonic()
+    got = 0  # chunks of this line
+    most = STALL_S * 2 * SAMPLE_RATE
+    credit, last = 2.0 * SAMPLE_RATE, time.monotonic()
     while True:
         message = await socket.receive()
         if message["type"] == "websocket.disconnect":
@@ -106,7 +110,7 @@ async def _receive(socket: WebSocket, hub: Hub, found: Session, listener: Any) -
             order = _order(text or "")
             if order.get("type") == "ping":
                 found.used = time.monotonic()
-                listener({"type": "pong"})
+                listener({"type": "pong", "got": got})
                 continue
             hub.order(found, order)
             continue
@@ -114,10 +118,13 @@ async def _receive(socket: WebSocket, hub: Hub, found: Session, listener: Any) -
         if size <= 0 or size % 2 or size > LARGEST:
             raise Refused(BAD, f"a chunk of {len(chunk)} bytes; send up to 1 s of 16-bit samples")
         now = time.monotonic()
-        credit = min(credit + (now - last) * FASTEST * 2 * SAMPLE_RATE, 6.0 * SAMPLE_RATE)
+        credit = min(credit + (now - last) * FASTEST * 2 * SAMPLE_RATE, most)
         credit, last = credit - size, now
         if credit < 0:
             raise Refused(TOO_MUCH, "sound came in faster than it can be spoken")
+        if found.listener is not listener:
+            return  # a newer line has the session, and what is left of this one is not its sound
+        got += 1
         (stamp,) = STAMP.unpack_from(chunk)
         hub.push(found, bytes(chunk[STAMP.size :]), stamp)
 

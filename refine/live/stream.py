@@ -18,6 +18,7 @@ from refine.audio import CLIPPED_SHARE, SAMPLE_RATE, SILENCE_PEAK, Waveform
 from refine.live.vad import FRAME, Vad
 
 KEPT_S = 30.0  # s of sound that a stream remembers
+PIECE = 8 * SAMPLE_RATE  # samples that are looked at in one go
 LONGEST_S = 3.0  # s of an utterance that is asked about as a whole, from its end
 FULL_SCALE = 0.999
 LEVEL_FRAMES = 2  # a level every 64 ms
@@ -81,6 +82,7 @@ class Window(NamedTuple):
     speech_s: float
     final: bool  # the whole utterance, after it ended
     utterance: int  # counted from 1
+    whole: bool  # the utterance as it will be when it has ended, if nothing more is said
     arrived: float  # when its last sample came in, on the caller's clock
 
 
@@ -136,6 +138,7 @@ class Stream:
         self._speech: deque[int] = deque()  # frames that are speech, as far as the ring reaches
         self._onset = self._last = 0  # samples: where the utterance began, where speech was last
         self._utterance_frames = 0
+        self._told = False  # whether the pause that goes on has been asked about
         self._next = self._samples(self.options.hop_s)
 
     def push(self, samples: Waveform, arrived: float = 0.0) -> list[Event]:
@@ -149,12 +152,17 @@ class Stream:
                 f"samples: got shape {samples.shape} or values that are not finite; "
                 "send one channel of numbers"
             )
+        if len(samples) > PIECE:  # windows are cut from the ring, before it has turned round
+            pieces = [samples[at : at + PIECE] for at in range(0, len(samples), PIECE)]
+            return [event for piece in pieces for event in self.push(piece, arrived)]
         events: list[Event] = []
         self.ring.add(samples)
         self._rest = np.concatenate([self._rest, samples])
-        while len(self._rest) >= FRAME:
-            frame, self._rest = self._rest[:FRAME], self._rest[FRAME:]
-            events += self._frame(frame, arrived)
+        whole = len(self._rest) // FRAME * FRAME
+        if whole:
+            frames, self._rest = self._rest[:whole].reshape(-1, FRAME), self._rest[whole:]
+            for chance in self._vad.many(frames):
+                events += self._frame(float(chance), arrived)
         return events
 
     def finish(self, arrived: float = 0.0) -> list[Event]:
@@ -165,9 +173,8 @@ class Stream:
     def _open(self) -> bool:
         return self._utterance_frames > 0
 
-    def _frame(self, frame: Waveform, arrived: float) -> list[Event]:
+    def _frame(self, chance: float, arrived: float) -> list[Event]:
         options, start = self.options, self._frames * FRAME
-        chance = self._vad(frame)
         self._frames += 1
         end = self._frames * FRAME
         self.speaking = chance >= (options.off if self.speaking else options.on)
@@ -177,7 +184,7 @@ class Stream:
                 self._onset = start
             self._speech.append(self._frames - 1)
             self._utterance_frames += 1
-            self._last = end
+            self._last, self._told = end, False
         while self._speech and self._speech[0] < self._frames - KEPT_S * SAMPLE_RATE / FRAME:
             self._speech.popleft()
         events: list[Event] = []
@@ -185,6 +192,11 @@ class Stream:
             events.append(self._level(end))
         if self._open and end - self._last >= self._samples(options.pause_s):
             events += self._close(arrived)
+        elif self._open and end - self._last >= self._samples(options.margin_s):
+            # all of its last word is in: asked now, its answer is there when the pause is over
+            if not self._told and isinstance(whole := self._whole(False, arrived), Window):
+                events.append(whole)
+            self._told = True
         elif end >= self._next:
             events.append(self._hop(end, arrived))
         if end >= self._next:
@@ -209,9 +221,7 @@ class Stream:
             return self._silence(end)
         margin = self._samples(self.options.margin_s)
         start = max(end - self._samples(self.options.window_s), self._onset - margin)
-        # after the last word the window must not fill with silence
-        stop = min(end, self._last + margin)
-        return self._window(start, stop, False, arrived)
+        return self._window(start, end, False, arrived)
 
     def _silence(self, end: int) -> Refusal:
         heard = self.ring.cut(end - SAMPLE_RATE, end)
@@ -221,14 +231,19 @@ class Stream:
 
     def _close(self, arrived: float) -> list[Event]:
         """The utterance has ended: ask about all of it, or its last seconds."""
-        margin = self._samples(self.options.margin_s)
-        end = min(self._last + margin, self._frames * FRAME)
-        start = max(self._onset - margin, end - self._samples(LONGEST_S))
-        event = self._window(start, end, True, arrived)
+        event = self._whole(True, arrived)
         self._utterance_frames = 0
         return [event]
 
-    def _window(self, start: int, end: int, final: bool, arrived: float) -> Event:
+    def _whole(self, final: bool, arrived: float) -> Event:
+        margin = self._samples(self.options.margin_s)
+        end = min(self._last + margin, self._frames * FRAME)
+        start = max(self._onset - margin, end - self._samples(LONGEST_S))
+        return self._window(start, end, final, arrived, whole=True)
+
+    def _window(
+        self, start: int, end: int, final: bool, arrived: float, whole: bool = False
+    ) -> Event:
         start = max(start, 0)
         samples = self.ring.cut(start, end)
         inside = sum(start <= frame * FRAME + FRAME // 2 < end for frame in self._speech)
@@ -241,7 +256,7 @@ class Stream:
         if share >= CLIPPED_SHARE:
             reason = f"too loud: {share:.0%} of the samples are clipped, step back or turn it down"
             return Refusal(reason, "clipped", end, final)
-        return Window(samples, start, end, speech_s, final, self.utterance, arrived)
+        return Window(samples, start, end, speech_s, final, self.utterance, whole, arrived)
 
     @staticmethod
     def _samples(seconds: float) -> int:

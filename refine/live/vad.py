@@ -41,35 +41,47 @@ class Vad:
         """
         if frame.shape != (FRAME,):
             raise ValueError(f"frame: got shape {frame.shape}; expected ({FRAME},) at 16 kHz")
+        return float(self.many(frame[None])[0])
+
+    def many(self, frames: Float[np.ndarray, "n 512"]) -> Float[np.ndarray, " n"]:
+        """Frames that follow each other; together they cost less than one by one."""
         w = self._weights
-        samples = np.concatenate([self._context, frame.astype(np.float32)])
-        self._context = samples[-CONTEXT:]
-        x = _spectrum(samples, w["stft_conv.weight"])  # (4, 129)
+        samples = np.empty((len(frames), CONTEXT + FRAME), np.float32)
+        samples[:, CONTEXT:] = frames
+        samples[0, :CONTEXT], samples[1:, :CONTEXT] = self._context, frames[:-1, -CONTEXT:]
+        self._context = samples[-1, -CONTEXT:].copy()
+        x = _spectrum(samples, w["stft_conv.weight"])  # (n, 4, 129)
         for layer, stride in (("conv1", 1), ("conv2", 2), ("conv3", 2), ("conv4", 1)):
             x = np.maximum(_convolve(x, w[f"{layer}.weight"], w[f"{layer}.bias"], stride), 0)
-        gates = w["lstm_cell.weight_ih"] @ x[0] + w["lstm_cell.weight_hh"] @ self._hidden
-        gates += w["lstm_cell.bias_ih"] + w["lstm_cell.bias_hh"]
-        enter, forget, new, out = gates.reshape(4, WIDTH)
-        self._cell = _sigmoid(forget) * self._cell + _sigmoid(enter) * np.tanh(new)
-        self._hidden = _sigmoid(out) * np.tanh(self._cell)
-        score = w["final_conv.weight"][0, :, 0] @ np.maximum(self._hidden, 0)
-        return float(_sigmoid(score + w["final_conv.bias"][0]))
+        came = x[:, 0] @ w["lstm_cell.weight_ih"].T + w["lstm_cell.bias_ih"]
+        came += w["lstm_cell.bias_hh"]
+        hidden = np.empty((len(frames), WIDTH), np.float32)
+        for row, one in enumerate(came):
+            gates = (one + w["lstm_cell.weight_hh"] @ self._hidden).reshape(4, WIDTH)
+            soft = _sigmoid(gates)  # enter, forget, (new), out
+            self._cell = soft[1] * self._cell + soft[0] * np.tanh(gates[2])
+            self._hidden = hidden[row] = soft[3] * np.tanh(self._cell)
+        score = np.maximum(hidden, 0) @ w["final_conv.weight"][0, :, 0] + w["final_conv.bias"][0]
+        return _sigmoid(score)
 
 
 def _spectrum(samples: np.ndarray, basis: np.ndarray) -> np.ndarray:
-    """Magnitudes of 4 frames of 256 samples, hop 128, mirrored at the end. (4, 129)"""
-    padded = np.concatenate([samples, samples[-2 : -2 - CONTEXT : -1]])
-    frames = np.lib.stride_tricks.sliding_window_view(padded, basis.shape[2])[::128]
+    """Magnitudes of 4 frames of 256 samples, hop 128, mirrored at the end. (n, 4, 129)"""
+    padded = np.concatenate([samples, samples[:, -2 : -2 - CONTEXT : -1]], axis=1)
+    frames = np.stack([padded[:, at : at + 256] for at in range(0, 385, 128)], axis=1)
     both = frames @ basis[:, 0].T
     half = basis.shape[0] // 2
-    return np.sqrt(both[:, :half] ** 2 + both[:, half:] ** 2)
+    return np.sqrt(both[..., :half] ** 2 + both[..., half:] ** 2)
 
 
 def _convolve(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, stride: int) -> np.ndarray:
-    """A convolution over time with one frame of padding. (time, in) -> (time, out)"""
-    padded = np.pad(x, ((1, 1), (0, 0)))
-    windows = np.lib.stride_tricks.sliding_window_view(padded, weight.shape[2], axis=0)[::stride]
-    flat = windows.reshape(len(windows), -1)  # (time, in * kernel)
+    """A convolution over time with one frame of padding. (n, time, in) -> (n, time, out)"""
+    n, time, width = x.shape
+    padded = np.zeros((n, time + 2, width), x.dtype)
+    padded[:, 1:-1] = x
+    starts = range(0, time, stride)
+    windows = np.stack([padded[:, at : at + 3] for at in starts], axis=1)  # (n, out time, 3, in)
+    flat = windows.transpose(0, 1, 3, 2).reshape(n, len(starts), -1)  # (…, in * kernel)
     return flat @ weight.reshape(len(weight), -1).T + bias
 
 

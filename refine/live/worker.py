@@ -16,12 +16,14 @@ from refine.live.engine import Engine, Settings
 from refine.live.stream import Options
 
 FULL_SCALE = 32_768.0  # of 16-bit samples
+SWITCH_S = 5e-4  # s; Python's own 5 ms is how long sound would wait for each step of an encoder
 
 
 def main() -> int:
     """Serve until the server is gone. Returns the exit code."""
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # a library that prints must not break the frames
+    sys.setswitchinterval(SWITCH_S)
     serve(sys.stdin.buffer, out)
     return 0
 
