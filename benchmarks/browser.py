@@ -190,7 +190,7 @@ def sounds(page: Any, url: str, options: Options) -> list[float]:
     )
     times = []
     for turn in range(options.rounds + 1):
-        at = maps.evaluate("(maps, row) => maps.place(0, row)", 37 * turn)
+        at = maps.evaluate("(maps, row) => maps.place(0, row % maps.rows())", 37 * turn)
         page.evaluate("window.sounded = null")
         press(page, at["x"], at["y"])
         page.wait_for_function("window.sounded !== null", polling="raf")
@@ -217,7 +217,7 @@ def selections(page: Any, folder: Path, options: Options) -> list[float]:
                       "{ window.began = performance.now(); }, true)")  # fmt: skip
         for turn in range(options.rounds + 1):
             before = page.locator("h1").inner_text()
-            at = maps.evaluate("(maps, row) => maps.place(0, row)", 1_000 * turn)
+            at = maps.evaluate("(maps, row) => maps.place(0, row % maps.rows())", 1_000 * turn)
             press(page, at["x"], at["y"])
             page.wait_for_function(
                 """before => {
