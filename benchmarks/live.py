@@ -118,8 +118,8 @@ def spoken(options: Options, folder: Path) -> dict[str, Any]:
         window.close()
     finally:
         server.clean()
-    kept = source[-len(received) :] if len(received) < len(source) else source
-    error, _ = live_words.alike(received, kept)
+    pieces = live_words.word_by_word(received, source, words)
+    delays = [piece.delay for piece in pieces]
     return {
         "pair": [options.before, options.after],
         "machine": busy,
@@ -133,7 +133,13 @@ def spoken(options: Options, folder: Path) -> dict[str, Any]:
             for key, value in share(stats["seen"]).items()
             if key != "n"
         },
-        "pcm_relative_error": round(error, 5),
+        # by word: the device that plays the tape may skip or repeat a buffer of its own
+        "pcm": {
+            "words_kept": len(pieces),
+            "relative_error": share([piece.error for piece in pieces], 5),
+            "words_beyond_5_percent": sum(piece.error > 0.05 for piece in pieces),
+            "steps_of_the_delay": np.diff(delays)[np.diff(delays) != 0].tolist(),
+        },
         "accuracy": accuracy(options, corpus, words, stats["labels"]),
     }
 

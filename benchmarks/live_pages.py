@@ -30,12 +30,12 @@ def machine() -> dict[str, Any]:
     return {"cpus": os.cpu_count(), "load": [round(value, 1) for value in os.getloadavg()]}
 
 
-def share(values: list[float]) -> dict[str, float]:
+def share(values: list[float], digits: int = 1) -> dict[str, float]:
     """Median and 95th percentile."""
     if not values:
         return {"n": 0}
     p50, p95 = np.percentile(values, [50, 95])
-    return {"p50": round(float(p50), 1), "p95": round(float(p95), 1), "n": len(values)}
+    return {"p50": round(float(p50), digits), "p95": round(float(p95), digits), "n": len(values)}
 
 
 class Window:

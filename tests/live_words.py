@@ -73,3 +73,31 @@ def alike(received: np.ndarray, source: np.ndarray) -> tuple[float, int]:
         for shift in np.linspace(-1, 1, 33)
     ]
     return float(min(errors) / np.sqrt(np.mean(want**2))), lag
+
+
+class Piece(NamedTuple):
+    """One word of the tape as it arrived."""
+
+    error: float  # relative, RMS, at its own delay
+    delay: int  # samples, against the tape
+
+
+def word_by_word(
+    received: np.ndarray, source: np.ndarray, words: list[Spoken], reach_s: float = 4.0
+) -> list[Piece]:
+    """Each word that was received, at a delay of its own: where a device loses or repeats some
+    samples the delay steps there, and the words between are whole.
+
+    Words that lie outside of what was received are left out.
+    """
+    _, whole = alike(received, source)
+    reach, found = round(reach_s * SAMPLE_RATE), []
+    for word in words:
+        start, end = round(word.start * SAMPLE_RATE), round(word.end * SAMPLE_RATE)
+        left, right = start + whole - reach, end + whole + reach
+        if start + whole < 0 or end + whole > len(received):
+            continue
+        left, right = max(left, 0), min(right, len(received))
+        error, delay = alike(received[left:right], source[start:end])
+        found.append(Piece(error, delay + left - start))
+    return found

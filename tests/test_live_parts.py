@@ -3,9 +3,11 @@
 import io
 from pathlib import Path
 
+import live_words
 import numpy as np
 import pytest
 
+from refine.audio import SAMPLE_RATE
 from refine.live import challenge, place, voices, wire
 from refine.live.predict import FLOOR, Smoother
 from refine.live.voices import VoiceError, Voices, equal_point
@@ -168,3 +170,14 @@ def test_frames_come_back_as_they_went() -> None:
     assert wire.read(io.BytesIO(whole[:10])) is None  # torn
     with pytest.raises(wire.WireError, match="at most"):
         wire.read(io.BytesIO(b"\xff" * 8))
+
+
+def test_a_tape_that_lost_a_buffer_is_whole_word_by_word() -> None:
+    source = np.random.default_rng(0).normal(size=5 * SAMPLE_RATE).astype(np.float32)
+    words = [live_words.Spoken(s, s + 0.6, "") for s in (0.5, 2.0, 4.0)]
+    torn = np.concatenate([np.zeros(300, np.float32), source[:24_000], source[24_160:]])
+    error, _ = live_words.alike(torn, source)
+    assert error > 0.5
+    pieces = live_words.word_by_word(torn, source, words)
+    assert [piece.delay for piece in pieces] == [300, 140, 140]
+    assert max(piece.error for piece in pieces) < 1e-3
