@@ -31,7 +31,19 @@ import tyro
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 import live_words
 from browser import Server
-from live_pages import PARTS, Window, clear, crowd, listen, machine, share, soak, stop, streams
+from live_pages import (
+    PARTS,
+    Window,
+    base_size,
+    clear,
+    crowd,
+    listen,
+    machine,
+    share,
+    soak,
+    stop,
+    streams,
+)
 
 from refine import audio, heads, paths
 from refine.audio import SAMPLE_RATE
@@ -62,6 +74,8 @@ class Options:
     """Minutes of one page, in real time; 0 leaves this part out."""
     cost: bool = True
     """Processor time of one answer, which other programs do not lengthen."""
+    base: bool = True
+    """Two encoders of base size, a window a second."""
     out: Path = paths.ROOT / "docs" / "measured" / "live.json"
     """Where the result is written."""
 
@@ -77,6 +91,9 @@ def main(options: Options) -> None:
         if options.cost:
             known["cost"] = cost(options)
             print(json.dumps(known["cost"], indent=1))
+        if options.base:
+            known["base_size"] = base_size()
+            print(json.dumps(known["base_size"], indent=1))
         if options.streams:
             known["streams"] = streams(options.before, options.after, options.streams)
             print(json.dumps(known["streams"], indent=1))

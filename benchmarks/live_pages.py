@@ -2,6 +2,7 @@
 
 import os
 import sys
+import tempfile
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -18,6 +19,7 @@ from refine import audio, paths
 from refine.audio import SAMPLE_RATE
 from refine.corpus import open_corpus
 from refine.live.hub import Hub, to_pcm
+from refine.live.stream import Options as StreamOptions
 
 CROWD_S = 30  # s
 TAPE_WORDS = 30  # of the tape that is spoken again and again
@@ -102,13 +104,27 @@ def worker_of(server: Server) -> list[psutil.Process]:
     return [one for one in own if "refine.live.worker" in one.cmdline()]
 
 
-def streams(before: str, after: str, n: int) -> dict[str, Any]:
+def base_size() -> dict[str, Any]:
+    """Two encoders of base size with random weights, a window a second: do they keep up?"""
+    import torch
+    from transformers import Wav2Vec2Config, Wav2Vec2Model
+
+    with tempfile.TemporaryDirectory() as folder:
+        names = [str(Path(folder) / name) for name in ("before", "after")]
+        for seed, name in enumerate(names):
+            torch.manual_seed(seed)
+            Wav2Vec2Model(Wav2Vec2Config()).save_pretrained(name)
+        return {"hop_s": 1.0, **streams(names[0], names[1], 1, hop_s=1.0)}
+
+
+def streams(before: str, after: str, n: int, **options: float) -> dict[str, Any]:
     """n streams into one hub, as if their browsers ran on other computers."""
     clips = [audio.load(path) for path in sorted((paths.ASSETS / "clips").glob("*.ogg"))]
     pause = np.zeros(12_000, np.float32)
     pcm = to_pcm(np.concatenate([part for clip in clips for part in (clip, pause)]))
+    asked = StreamOptions(**options)
     hub, heard = Hub(), [[] for _ in range(n)]  # type: ignore[var-annotated]
-    found = [hub.session(None, before=before, after=after) for _ in range(n)]
+    found = [hub.session(None, before=before, after=after, options=asked) for _ in range(n)]
     for session, told in zip(found, heard, strict=True):
         hub.claim(session.token, told.append)
     while not all(any(m.get("state") == "ready" for m in list(told)) for told in heard):
