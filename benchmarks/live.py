@@ -16,7 +16,6 @@ that only say that an utterance is over, 0.3 s after its end. The load of the ma
 beside them: on a busy one they are the machine's and not ours.
 """
 
-import io
 import json
 import sys
 import tempfile
@@ -45,7 +44,7 @@ from live_pages import (
     streams,
 )
 
-from refine import audio, heads, paths
+from refine import heads, paths
 from refine.audio import SAMPLE_RATE
 from refine.corpus import Corpus, open_corpus
 from refine.live.stream import Options as StreamOptions
@@ -121,6 +120,8 @@ def spoken(options: Options, folder: Path) -> dict[str, Any]:
         listen(page)  # loads the encoders
         page.wait_for_timeout(4_000)
         stop(page)
+        page.get_by_text("What was heard").wait_for()
+        heard_before = live_words.recording(page)
         clear(page)
         listen(page)
         page.wait_for_timeout(1_000 * words[-1].end / 2)
@@ -128,10 +129,7 @@ def spoken(options: Options, folder: Path) -> dict[str, Any]:
         page.wait_for_timeout(1_000 * (words[-1].end / 2 + 1.5))
         stats = page.evaluate("window.refineLive")
         stop(page)
-        page.get_by_text("What was heard").wait_for()
-        with page.expect_download() as download:
-            page.get_by_role("button", name="Save").click()
-        received = audio.load(io.BytesIO(Path(download.value.path()).read_bytes()))
+        received = live_words.saved(page, heard_before)
         window.close()
     finally:
         server.clean()

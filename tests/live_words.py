@@ -1,9 +1,11 @@
 """Recorded words for a fake microphone, and what a page made of them."""
 
+import io
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from browser import idle
 
 from refine import audio
 from refine.audio import SAMPLE_RATE
@@ -101,3 +103,24 @@ def word_by_word(
         error, delay = alike(received[left:right], source[start:end])
         found.append(Piece(error, delay + left - start))
     return found
+
+
+def recording(page: Any) -> str | None:
+    """Address of what a page shows as heard, if it shows any."""
+    player = page.locator("audio")
+    return str(player.first.get_attribute("src")) if player.count() else None
+
+
+def saved(page: Any, before: str | None) -> np.ndarray:
+    """What was heard, saved from the page once it shows another recording than `before`."""
+    page.wait_for_function(
+        """before => {
+            const player = document.querySelector('audio');
+            return player && player.getAttribute('src') !== before;
+        }""",
+        arg=before,
+    )
+    idle(page)
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save").click()
+    return audio.load(io.BytesIO(Path(download.value.path()).read_bytes()))

@@ -16,6 +16,7 @@ import pytest
 from browser import Server, click, download, settled, still, until, window, workers
 
 from refine import paths
+from refine.runs import Run
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
 
@@ -257,7 +258,12 @@ def held(server: Server, steps: int = 3) -> Iterator[None]:
     """The training stands still after some steps: a busy machine may show a page later."""
     for _ in range(6_000):
         logs = list((server.folder / "runs").glob("*/metrics.jsonl"))
-        if logs and len(logs[0].read_text(encoding="utf-8").splitlines()) >= steps:
+        # the status is written less often than the log, and the page shows both
+        if (
+            logs
+            and len(logs[0].read_text(encoding="utf-8").splitlines()) >= steps
+            and Run(logs[0].parent).status().total
+        ):
             break
         time.sleep(0.05)
     (trainer,) = workers(server.folder)

@@ -1,6 +1,5 @@
 """The live page in a real browser with a fake microphone: words, recovery, what is in the way."""
 
-import io
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,6 @@ import pytest
 from browser import Server, chromium, settled
 from live_window import HOLD, PAGE, PATIENCE, chromium_with, listen, stat, stop, window
 
-from refine import audio
 from refine.corpus import open_corpus
 
 pytestmark = [
@@ -22,6 +20,7 @@ pytestmark = [
 ]
 TAKES = 3  # of the tape; one must arrive whole at the worklet
 CHUNK = 320  # samples
+UNDER_WAY = 5  # chunks
 WORDS = 8
 
 
@@ -49,10 +48,11 @@ def test_recorded_words_are_named(server: Server, speech_folder: Path, tmp_path:
         settled(page)
         listen(page)  # the first time loads the encoders
         stop(page)
+        page.get_by_text("What was heard").wait_for()
         # on a machine that stands still for 0.1 s, Chromium's own queue from the device to the
         # AudioContext runs over, and sound is gone before our worklet sees it: once more
         for _ in range(TAKES):
-            before_take = stat(page, "lost")
+            before_take, heard_before = stat(page, "lost"), live_words.recording(page)
             page.evaluate("window.refineLive.labels.length = 0")
             listen(page)  # the tape begins again
             page.wait_for_timeout(1_000 * (words[-1].end + 1.5))
@@ -62,19 +62,19 @@ def test_recorded_words_are_named(server: Server, speech_folder: Path, tmp_path:
             stop(page)
             # the microphone's light goes out with the last track
             assert page.evaluate("heldStream.getTracks().every(t => t.readyState === 'ended')")
-            page.get_by_text("What was heard").wait_for()
-            with page.expect_download() as download:
-                page.get_by_role("button", name="Save").click()
-            received = audio.load(io.BytesIO(Path(download.value.path()).read_bytes()))
+            received = live_words.saved(page, heard_before)
             lost += stat(page, "unsent")
-            if lost == 0:  # on a line that held, every sample from the worklet on is ours to keep
-                assert len(received) == CHUNK * stat(page, "passed")
-            error, _ = live_words.alike(received, source)
-            if lost == 0 and error < 0.05:
+            missing = CHUNK * stat(page, "passed") - len(received)
+            pieces = live_words.word_by_word(received, source, words)
+            whole = sum(piece.error < 0.05 for piece in pieces)
+            if lost == 0 and whole >= WORDS - 1 and missing <= UNDER_WAY * CHUNK:
                 break
-            warnings.warn(f"a torn take: {lost} chunks lost, error {error:.2f}", stacklevel=1)
+            told = f"{lost} chunks lost, {missing} samples not in at the end, {whole} words whole"
+            warnings.warn(f"a torn take: {told}", stacklevel=1)
+    # every chunk that the worklet made is kept; the last ones may have been on their way at the end
     assert lost == 0
-    assert error < 0.05
+    assert 0 <= missing <= UNDER_WAY * CHUNK
+    assert whole >= WORDS - 1, pieces
     chance = 1 / corpus.table["content"].nunique()
     for role in ("before", "after"):
         said = live_words.heard(words, answers, role)

@@ -28,7 +28,7 @@ def test_a_file_is_answered_as_it_is_spoken(taught: str, capsys) -> None:
     answers = [line for line in lines if line["type"] == "answer"]
     assert answers[-1]["final"]
     assert set(answers[-1]["answers"]["content"]) == {"before"}
-    assert {"capture", "queue", "model", "total"} == set(answers[-1]["latency"])
+    assert {"capture", "queue", "model", "place", "total"} == set(answers[-1]["latency"])
     assert len(answers) + answers[-1]["dropped"] >= 5
 
 
