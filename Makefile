@@ -1,4 +1,4 @@
-# make app · make test · make check · make bench
+# make app · make test · make check · make bench · make evidence
 PYTHON ?= python3
 HOST ?= localhost
 PORT ?= 8501
@@ -11,7 +11,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m uv pip install --quiet --python $(BIN)/python --constraint constraints.txt $(if $(TORCH),--torch-backend $(TORCH))
 CODE := refine pages app.py tests benchmarks tools
 
-.PHONY: app test check format bench screenshots clean
+SPEED := embeddings isotropy synthesis streaming classes_scale browser live
+METHODS := rewire rewire_downstream dino two_step interventional base_size
+
+.PHONY: app test check format bench evidence screenshots clean
 
 app: $(VENV)/.app  ## install what is missing and open the dashboard
 	@exec $(BIN)/python -m refine app --host $(HOST) --port $(PORT) $(if $(TLS),--tls)
@@ -28,8 +31,11 @@ format: $(VENV)/.test
 	$(BIN)/ruff format $(CODE)
 	$(BIN)/ruff check --fix $(CODE)
 
-bench: $(VENV)/.test  ## ratios measured side by side; minutes
-	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+bench: $(VENV)/.test $(VENV)/.system  ## speed and memory, side by side; about 15 minutes
+	@for name in $(SPEED); do echo "== $$name"; $(BIN)/python benchmarks/$$name.py || exit 1; done
+
+evidence: $(VENV)/.test  ## the papers' protocols, tables into docs/measured; hours
+	@for name in $(METHODS); do echo "== $$name"; $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 screenshots: $(VENV)/.test $(VENV)/.system  ## every page, light and dark, into docs/screenshots
 	$(BIN)/python tools/screenshots.py docs/screenshots
