@@ -1,6 +1,6 @@
 """Memory and time of a step at the size of the real checkpoints, with random weights.
 
-    python benchmarks/base_size.py                  # about 15 minutes on two cores
+    python benchmarks/base_size.py                  # 12 minutes on two cores
     python benchmarks/base_size.py --recipes rewire --models hubert-base-ls960
 
 The configurations of wav2vec2-base, hubert-base-ls960 and wavlm-base-plus (12 layers, 768 wide,
