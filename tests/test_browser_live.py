@@ -49,8 +49,7 @@ def test_recorded_words_are_named(server: Server, speech_folder: Path, tmp_path:
         listen(page)  # the first time loads the encoders
         stop(page)
         page.get_by_text("What was heard").wait_for()
-        # on a machine that stands still for 0.1 s, Chromium's own queue from the device to the
-        # AudioContext runs over, and sound is gone before our worklet sees it: once more
+        # a machine that stands still may tear the tape before our worklet sees it: once more
         for _ in range(TAKES):
             before_take, heard_before = stat(page, "lost"), live_words.recording(page)
             page.evaluate("window.refineLive.labels.length = 0")
