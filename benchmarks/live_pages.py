@@ -1,5 +1,6 @@
 """Pages of the live microphone in Chromium: one, ten at once, or one for an hour. See `live.py`."""
 
+import json
 import os
 import sys
 import tempfile
@@ -220,6 +221,8 @@ def soak(before: str, after: str, folder: Path, minutes: float) -> dict[str, Any
             page.wait_for_timeout(1_000 * min(15.0, 15 * minutes))
             rows.append(memory_of(server, page))
             loads.append(os.getloadavg()[0])
+            told_now = page.evaluate(PROGRESS)
+            print(json.dumps({**told_now, **rows[-1], "load": loads[-1]}), flush=True)
         end, stats = page.evaluate(CLOCKS), page.evaluate("window.refineLive")
         told = page.locator(".problem").inner_text()
         listens = page.get_by_role("button", name="Stop").is_visible()
@@ -249,6 +252,9 @@ def soak(before: str, after: str, folder: Path, minutes: float) -> dict[str, Any
 
 
 # the server's clock (samples it has heard) beside the browser's and what it has sent
+PROGRESS = """({answers: refineLive.answers, dropped: refineLive.dropped, sent: refineLive.sent,
+  lost: refineLive.lost + refineLive.unsent, heard: refineLive.heard,
+  told: document.querySelector('.problem')?.textContent})"""
 CLOCKS = "({wall: Date.now(), sent: refineLive.sent, heard: refineLive.heard})"
 
 

@@ -1,12 +1,14 @@
 """Corpora: what is in these recordings?"""
 
+import numpy as np
 import pandas as pd
 import streamlit as st
 
 from pages.components import figures, guard, pickers, player
 from refine.corpus import Corpus, open_corpus
 
-CHART_HEIGHT = 250  # px; the chart beside it is higher by the row of factors
+CHART_HEIGHT = 260  # px
+LENGTH = ":material/timer: length"  # beside the factors, none of which is named so
 TABLE_HEIGHT = 470  # px, as high as the player beside it
 
 
@@ -16,16 +18,7 @@ def draw() -> None:
     corpus = pickers.opened(source)
     facts(corpus)
     problems(corpus)
-    left, right = st.columns([3, 2], gap="large")
-    with left:
-        factor_counts(corpus)
-    with right:
-        st.subheader("Lengths")
-        figures.show(
-            figures.durations(corpus.table["duration_s"].to_numpy(), height=CHART_HEIGHT + 56),
-            "durations",
-            "Histogram of clip lengths",
-        )
+    how_many(corpus)
     left, right = st.columns([3, 2], gap="large")
     with left:
         clip = clips(corpus)
@@ -109,25 +102,26 @@ def problems(corpus: Corpus) -> None:
         st.dataframe(table, hide_index=True)
 
 
-def factor_counts(corpus: Corpus) -> None:
-    """How many clips each value of a factor has."""
-    names = [*corpus.factors, "split"]
+def how_many(corpus: Corpus) -> None:
+    """How many clips each value of a factor has, or how long they are."""
     st.subheader("Clips of each")
-    factor = st.pills(
+    chosen = st.pills(
         "Factor",
-        names,
-        default=names[0],
+        [*corpus.factors, "split", LENGTH],
+        default=[*corpus.factors, "split"][0],
         key=f"factor_{corpus.fingerprint[:8]}",
         label_visibility="collapsed",
         required=True,
         wrap=True,
     )
-    levels = corpus.counts(factor)
-    figures.show(
-        figures.counts(levels, CHART_HEIGHT),
-        "counts",
-        f"Clips of each {factor}",
-    )
+    if chosen == LENGTH:
+        seconds = corpus.table["duration_s"].to_numpy()
+        figures.show(figures.durations(seconds, CHART_HEIGHT), "durations", "Clips of each length")
+        middle, shortest, longest = np.median(seconds), seconds.min(), seconds.max()
+        st.caption(f"Half are shorter than {middle:.1f} s; {shortest:.1f} to {longest:.1f} s.")
+        return
+    levels = corpus.counts(chosen)
+    figures.show(figures.counts(levels, CHART_HEIGHT), "counts", f"Clips of each {chosen}")
     if len(levels) > 40:
         st.caption(f"The 40 most frequent of {len(levels):,} values.")
 

@@ -27,6 +27,7 @@ from refine.encoders.pretrained import select_layer
 
 KEPT_BYTES = 1_500_000_000  # of states; what does not fit is computed again each time
 AT_ONCE = 16  # clips embedded at a time where nothing is trained
+ALIKE = 8  # clips of like length that go through the trained layers together
 
 # families whose layers pass on nothing but a state; WavLM's share a position bias of the first one
 PLAIN = ("wav2vec2", "hubert", "data2vec-audio")
@@ -182,7 +183,22 @@ class Features:
     def _finish(
         self, states: Float[Tensor, "clips frames _"], lengths: Int[Tensor, " clips"]
     ) -> Float[Tensor, "clips dim"]:
-        """Through the trained layers and the pooling."""
+        """Through the trained layers and the pooling.
+
+        On a processor, clips of like length go together: padding takes as long as sound.
+        """
+        if states.device.type != "cpu" or len(states) <= ALIKE:
+            return self._through(states, lengths)
+        order = lengths.argsort(stable=True)
+        parts = [
+            self._through(states[rows, : int(lengths[rows].max())], lengths[rows])
+            for rows in order.split(ALIKE)
+        ]
+        return torch.cat(parts)[order.argsort()]
+
+    def _through(
+        self, states: Float[Tensor, "clips frames _"], lengths: Int[Tensor, " clips"]
+    ) -> Float[Tensor, "clips dim"]:
         from transformers.masking_utils import create_bidirectional_mask
 
         encoder, model = self.encoder, self.encoder.model

@@ -178,6 +178,7 @@ def test_a_plot_is_a_file_in_two_formats(server: Server, page: Any, tmp_path: Pa
     page.goto(f"{server.url}/corpora?corpus=samples")
     settled(page)
     plot = page.locator(".st-key-durations .js-plotly-plot")
+    click(page.get_by_role("radio", name="length"), plot)
     bar = plot.locator(".modebar")
 
     def over() -> None:

@@ -48,8 +48,8 @@ def words(app: AppTest) -> str:
 @pytest.mark.parametrize(
     ("view", "charts", "tables", "told"),
     [
-        ("map", 1, 1, "Who moved most"),
-        ("numbers", 0, 1, "Shares do not add up"),
+        ("map", 0, 1, "Who moved most"),
+        ("numbers", 1, 1, "Shares do not add up"),
         ("confusions", 2, 1, "Choose a cell"),
         ("pairs", 2, 0, "Picked because they are the worst"),
     ],

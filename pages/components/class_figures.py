@@ -165,24 +165,22 @@ def dumbbells(
 
 def kept(shares: np.ndarray, null: float, k: int) -> go.Figure:
     """How many clips kept how many of their k neighbours."""
-    counts = np.bincount(np.round(shares * k).astype(int), minlength=k + 1)
-    figure = go.Figure(
-        go.Bar(
-            x=np.arange(k + 1),
-            y=counts,
-            marker={"color": theme.after(), "line": {"width": 0}},
-            hovertemplate="%{x} kept: %{y} clips<extra></extra>",
-        )
-    )
-    figures.style(figure, 330, f"nearest clips kept, of {k}", "clips")
-    figure.add_vline(
-        x=null * k,
-        line={"color": theme.ink(0.5), "width": 2},
-        annotation={"text": "by chance", "font": {"size": 13}},
-    )
-    figure.update_xaxes(dtick=1, showgrid=False)
-    figure.update_layout(bargap=0.18, margin={"t": 26})
-    return figure
+    bars = {
+        "type": "bar",
+        "x": np.arange(k + 1),
+        "y": np.bincount(np.round(shares * k).astype(int), minlength=k + 1),
+        "marker": {"color": theme.after(), "line": {"width": 0}},
+        "hovertemplate": "%{x} kept: %{y} clips<extra></extra>",
+    }
+    layout = figures.look(330, f"nearest clips kept, of {k}", "clips") | {"bargap": 0.18}
+    layout["margin"] |= {"t": 26}
+    layout["xaxis"] |= {"dtick": 1, "showgrid": False}
+    line = {"x0": null * k, "x1": null * k, "y0": 0, "y1": 1, "yref": "y domain", "type": "line"}
+    layout["shapes"] = [line | {"line": {"color": theme.ink(0.5), "width": 2}}]
+    words = {"text": "by chance", "font": {"size": 13}, "showarrow": False, "xanchor": "left"}
+    place = {"x": null * k, "y": 1, "yref": "y domain", "yanchor": "bottom"}
+    layout["annotations"] = [words | place]
+    return go.Figure({"data": [bars], "layout": layout})
 
 
 def note_of(change: Mapping[str, Any] | None) -> str:

@@ -5,8 +5,7 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from pages.components import changes, class_map, figures, guard, pickers, player
-from pages.components import class_figures as charts
+from pages.components import changes, class_map, guard, pickers, player
 from pages.components.class_looks import POINTS, Look, rows_in
 from pages.components.class_views import clips_table, neighbours_of, own_columns
 from refine import maps
@@ -168,15 +167,7 @@ def moved(look: Look, factor: str) -> None:
         return
     number, k = look.near.number, look.near.near["before"].shape[1]
     st.subheader("Who moved most, relative to its neighbours?")
-    left, right = st.columns([2, 5], gap="medium")
-    with left:
-        figures.show(
-            charts.kept(look.near.kept, number.null or 0.0, k),
-            "class_kept",
-            "How many of its nearest clips each clip kept",
-        )
-    with right:
-        moved_table(look, factor, k)
+    moved_table(look, factor, k)
     st.caption(
         f"{changes.short(100 * number.value)} % of the {k} nearest clips (by cosine, in the space "
         f"and not on the map) are kept, {changes.short(100 * number.low)} to "

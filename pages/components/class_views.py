@@ -139,8 +139,20 @@ def numbers(results: Results, look: Look, factor: str) -> None:
         "more invariant. Shares do not add up: factors overlap (gender lies within speaker), and "
         "a factor can be read from directions that hold next to no variance."
     )
+    neighbours(look)
     with st.expander("All of it as a table", icon=":material/table:"):
         st.dataframe(_table(results, look, factor, share), hide_index=True)
+
+
+def neighbours(look: Look) -> None:
+    """How many clips kept how many of their nearest."""
+    near = look.near
+    if near.number is None or near.kept is None:
+        return
+    k = neighbours_of(look)
+    st.subheader("How many neighbours does a clip keep?")
+    chart = charts.kept(near.kept, near.number.null or 0.0, k)
+    figures.show(chart, "class_kept", "How many of its nearest clips each clip kept")
 
 
 def _table(
