@@ -1,7 +1,7 @@
-// The browser's microphone: 16 kHz mono, 20 ms a chunk, from an AudioWorklet to a WebSocket.
+// The browser's microphone: 16 kHz mono, 20 ms a chunk, from an AudioWorklet straight to the line's
+// own thread (line.js). A page that is busy drawing holds up neither.
 
 const RATE = 16000, CHUNK = 320;
-const QUIET_MS = 1500, LOST_MS = 3000;  // without a word from the server: say so, then connect anew
 const STILL_MS = 2000;  // without a chunk from the microphone: it is gone, or the computer slept
 
 // Runs on the audio thread. Where the context cannot run at 16 kHz, a windowed sinc resamples.
@@ -16,7 +16,7 @@ class Pcm extends AudioWorkletProcessor {
     this.out = new Int16Array(${CHUNK});
     this.n = 0;
     this.peak = 0;
-    this.port.onmessage = () => { this.ended = true; };
+    this.port.onmessage = ({ data }) => { if (data.line) this.line = data.line; else this.ended = true; };
   }
   process(inputs) {
     const input = inputs[0];
@@ -56,8 +56,8 @@ class Pcm extends AudioWorkletProcessor {
     this.peak = Math.max(this.peak, Math.abs(s));
     this.out[this.n++] = Math.round(s * 32767);
     if (this.n < ${CHUNK}) return;
-    // stamped here, so that a busy page counts in the delay that is shown
-    this.port.postMessage({ pcm: this.out.buffer, peak: this.peak, stamp: Date.now() }, [this.out.buffer]);
+    this.line?.postMessage({ pcm: this.out.buffer, stamp: Date.now() }, [this.out.buffer]);
+    this.port.postMessage(this.peak);
     this.out = new Int16Array(${CHUNK});
     this.n = 0;
     this.peak = 0;
@@ -97,7 +97,8 @@ function explained(error) {
 }
 
 class Microphone {
-  constructor(onChunk, onLost) { this.onChunk = onChunk; this.onLost = onLost; this.last = 0; }
+  // line: where its sound goes; onChunk is told how loud each chunk was
+  constructor(line, onChunk, onLost) { Object.assign(this, { line, onChunk, onLost, last: 0 }); }
 
   get still() { return !!this.node && performance.now() - this.last > STILL_MS; }
 
@@ -121,108 +122,57 @@ class Microphone {
     URL.revokeObjectURL(address);
     this.node = new AudioWorkletNode(this.context, 'refine-pcm', { numberOfOutputs: 0 });
     this.last = performance.now() + 1000;  // a device may take its time to begin
-    this.node.port.onmessage = ({ data }) => { this.last = Math.max(this.last, performance.now()); this.onChunk(data.pcm, data.peak, data.stamp); };
+    this.node.port.onmessage = ({ data }) => { this.last = Math.max(this.last, performance.now()); this.onChunk(data); };
+    const { port1, port2 } = new MessageChannel();
+    this.node.port.postMessage({ line: port1 }, [port1]);
+    this.line.hear(port2);
     this.source.connect(this.node);
     if (this.context.state === 'suspended') await this.context.resume();
   }
 
   close() {
-    this.node?.port.postMessage('end');
+    this.node?.port.postMessage({ end: true });
     this.stream?.getTracks().forEach((track) => { track.onended = null; track.stop(); });
     this.context?.close().catch(() => {});
     this.stream = this.context = this.node = null;
   }
 }
 
-// Connects, connects again, and counts what could not be sent.
+// The page's side of the line: orders go to its thread, what it hears and counts comes back.
 class Line {
-  // chunks: unsent were lost here, passed went to a socket, of which this one holds `here` and the
-  // server has named `got`
-  constructor(on) { Object.assign(this, { on, wanted: false, unsent: 0, passed: 0, here: 0, got: 0, tries: 0, heard: 0 }); }
+  constructor(on) { Object.assign(this, { on, unsent: 0, passed: 0 }); }
+
+  get thread() {
+    if (this.worker) return this.worker;
+    const address = URL.createObjectURL(new Blob([LINE], { type: 'text/javascript' }));
+    this.worker = new Worker(address);
+    URL.revokeObjectURL(address);
+    this.worker.onmessage = ({ data: { does, unsent, passed, values } }) => {
+      Object.assign(this, { unsent, passed });
+      this.on.counted();
+      if (does) this.on[does](...values);
+    };
+    return this.worker;
+  }
 
   open(path, token, source, was) {
-    Object.assign(this, { path, token, source, was, wanted: true, fresh: true });
-    this.watch ??= setInterval(() => this.check(), 500);
-    this.connect();
-    window.addEventListener('online', this.online ??= () => this.wanted && this.connect());
-    window.addEventListener('offline', this.offline ??= () => this.on.lost('This computer has lost its network; waiting for it.'));
+    const address = `${location.protocol === 'https:' ? 'wss' : 'ws'}://${location.host}${path}`;
+    this.thread.postMessage({ does: 'open', values: [address, token, source, was] });
+    window.addEventListener('online', this.online ??= () => this.ask('network', true));
+    window.addEventListener('offline', this.offline ??= () => this.ask('network', false));
   }
 
-  connect() {
-    clearTimeout(this.timer);
-    this.drop();
-    const socket = new WebSocket(`${location.protocol === 'https:' ? 'wss' : 'ws'}://${location.host}${this.path}`);
-    socket.binaryType = 'arraybuffer';
-    this.socket = socket;
-    this.heard = performance.now();
-    socket.onopen = () => {
-      const { token, source, fresh, was } = this;
-      socket.send(JSON.stringify({ token, source, fresh, was }));
-      if (fresh) this.unsent = this.passed = 0;  // nothing is lost before there is a line
-      this.fresh = this.quiet = false;
-      this.on.open();
-    };
-    socket.onmessage = ({ data }) => {
-      this.heard = performance.now();
-      this.tries = 0;
-      if (this.quiet) { this.quiet = false; this.on.open(); }
-      const message = JSON.parse(data), at = Date.now();
-      if (message.type === 'pong') this.got = message.got; else this.on.message(message, at);
-    };
-    socket.onclose = (event) => { if (this.socket === socket) { this.miss(); this.socket = null; this.closed(event); } };
-  }
+  hear(port) { this.thread.postMessage({ does: 'hear', values: [port] }, [port]); }
 
-  closed({ code, reason }) {
-    if (!this.wanted) return;
-    if (code === 4409 || code === 4429 || code === 4400) { this.close(); this.on.refused(reason); return; }
-    if (code === 4401) this.on.unknown();
-    this.tries += 1;
-    this.on.lost(code === 1011 && reason ? reason : 'The connection to the server is lost; trying again.');
-    this.timer = setTimeout(() => this.wanted && this.connect(), Math.min(2000, 300 * this.tries));
-  }
-
-  check() {
-    if (!this.wanted || !this.socket) return;
-    const silent = performance.now() - this.heard;
-    if (this.socket.readyState === 1) this.say({ type: 'ping' });
-    if (silent > LOST_MS * (1 + Math.min(2, this.tries / 2)) && this.source === 'browser') { this.tries += 1; this.connect(); return; }
-    if (silent > QUIET_MS && this.source === 'browser') { this.quiet = true; this.on.lost('No word from the server; trying again.'); }
-  }
-
-  send(pcm, stamp) {
-    const socket = this.socket;
-    // a line that is stuck must not fill up with old sound: 0.5 s at most waits here
-    if (!socket || socket.readyState !== 1 || socket.bufferedAmount > 16000) { this.unsent += 1; return; }
-    const chunk = new Uint8Array(8 + pcm.byteLength);
-    new DataView(chunk.buffer).setFloat64(0, stamp, true);
-    chunk.set(new Uint8Array(pcm), 8);
-    socket.send(chunk);
-    this.passed += 1;
-    this.here += 1;
-  }
-
-  say(order) { if (this.socket?.readyState === 1) this.socket.send(JSON.stringify(order)); }
-
-  // What a broken line had taken and the server has not named is lost.
-  miss() {
-    if (this.wanted) { this.unsent += this.here - this.got; this.passed -= this.here - this.got; }
-    this.here = this.got = 0;
-  }
-
-  drop() {
-    const socket = this.socket;
-    if (socket) this.miss();
-    this.socket = null;
-    if (socket) { socket.onclose = socket.onmessage = null; socket.close(); }
-  }
+  say(order) { this.ask('say', order); }
 
   close() {
-    this.wanted = false;
-    clearTimeout(this.timer);
-    clearInterval(this.watch);
-    this.watch = null;
+    this.ask('close');
     window.removeEventListener('online', this.online);
     window.removeEventListener('offline', this.offline);
-    this.drop();
   }
+
+  end() { this.close(); this.worker?.terminate(); this.worker = null; }
+
+  ask(does, ...values) { this.worker?.postMessage({ does, values }); }
 }

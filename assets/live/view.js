@@ -42,7 +42,7 @@ class Panel {
     this.line = new Line({
       open: () => this.tell(null), message: (message, at) => this.take(message, at),
       lost: (text) => { this.tell(text, 'problem'); }, refused: (text) => { this.stop(); this.tell(text, 'problem'); },
-      unknown: () => this.component.setTriggerValue('renew', Date.now()),
+      counted: () => this.counted(), unknown: () => this.component.setTriggerValue('renew', Date.now()),
     });
     this.peak = 0;
     this.changed = () => this.look();
@@ -95,6 +95,8 @@ class Panel {
     this.ticking ??= setInterval(() => requestAnimationFrame(() => this.tick()), TICK_MS);
   }
 
+  counted() { this.stats.unsent = this.line.unsent; this.stats.passed = this.line.passed; }
+
   connect() {
     const { path, token, source } = this.data;
     this.line.open(path, token, source, kept(OWNER));
@@ -104,8 +106,7 @@ class Panel {
 
   async plug() {
     this.microphone = new Microphone(
-      (pcm, peak, stamp) => { this.stats.sent += 1; this.line.send(pcm, stamp); this.stats.unsent = this.line.unsent; this.stats.passed = this.line.passed; this.peak = Math.max(this.peak, peak); },
-      () => this.unplugged());
+      this.line, (peak) => { this.stats.sent += 1; this.counted(); this.peak = Math.max(this.peak, peak); }, () => this.unplugged());
     try { await this.microphone.open(); return true; } catch (error) {
       this.stop();
       this.tell(explained(error), 'problem');
@@ -147,6 +148,7 @@ class Panel {
 
   end() {
     this.stop();
+    this.line.end();
     navigator.mediaDevices?.removeEventListener?.('devicechange', this.changed);
     this.resized.disconnect();
     this.body.remove();

@@ -1,5 +1,6 @@
 """The live panel: a component that listens, draws the answers, and asks for no rerun to do so."""
 
+import json
 from functools import cache
 from typing import Any
 
@@ -19,7 +20,8 @@ HINTS = {
 def _assets() -> tuple[str, str]:
     folder = paths.ASSETS / "live"
     scripts = [(folder / name).read_text(encoding="utf-8") for name in SCRIPTS]
-    return "\n".join(scripts), (folder / "live.css").read_text(encoding="utf-8")
+    thread = json.dumps((folder / "line.js").read_text(encoding="utf-8"))
+    return "\n".join([f"const LINE = {thread};", *scripts]), (folder / "live.css").read_text(encoding="utf-8")
 
 
 def draw(key: str, data: dict[str, Any]) -> Any:
