@@ -16,6 +16,7 @@ the labels spoken; those cells are marked † and no target is judged by them.
 import dataclasses
 import hashlib
 import json
+import os
 import shutil
 import time
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import tyro
+from processes import workers
 from rewire_tables import CONTROLS, REWIRED, rounded, summary, table
 
 from refine import encoders, paths, runs
@@ -103,31 +105,44 @@ class Options:
     """Where the numbers are written."""
     quick: bool = False
     """A few steps of everything, into --work instead of --out: does it run?"""
+    jobs: int = max(1, min(2, os.cpu_count() or 1))
+    """Processes at a time, of one thread each."""
 
 
 def main(options: Options) -> None:
     """Rewire, learn, write and print."""
     if options.quick:
         options = _quickly(options)
-    started = time.monotonic()
-    texts = _texts(options)
-    names = {("base", seed): options.encoder for seed in range(options.seeds)}
-    for kind in REWIRED:
-        for seed in range(options.seeds):
-            names[kind, seed] = str(_rewired(kind, seed, texts, options).path)
-    found = _Found(options)
-    for name in options.tasks:
-        task = _Clips(name, options)
-        for fraction in options.fractions:
-            found.cell(f"frozen/{name}/{fraction}", lambda t=task, f=fraction: t.frozen(names, f))
-    for place in options.tune:
-        name, part = place.split(":")
-        task = _Clips(name, options)
-        for (kind, seed), encoder in names.items():
-            share = float(part)
-            key = f"finetuned/{name}/{share}/{kind}/{seed}"
-            found.cell(key, lambda t=task, e=encoder, f=share, s=seed: t.tuned(e, f, s))
-    markdown = table(found.content, options)
+    started, texts = time.monotonic(), _texts(options)
+    kinds = [(kind, seed) for kind in REWIRED for seed in range(options.seeds)]
+    with workers(options.jobs) as turns:
+        found = turns({pair: (_rewired, *pair, texts, options) for pair in kinds})
+        names = {("base", seed): options.encoder for seed in range(options.seeds)}
+        names |= {pair: str(path) for pair, path in found}
+        task_of = {TASKS[name].corpus: name for name in options.tasks}  # vectors are kept by corpus
+        parts = [
+            (task, name) for task in task_of.values() for name in dict.fromkeys(names.values())
+        ]
+        dict(turns({part: (_vectors, *part, options) for part in parts}))
+        kept = _Found(options)
+        cells = {
+            f"frozen/{name}/{fraction}": (_frozen, name, names, fraction, options)
+            for name in options.tasks
+            for fraction in options.fractions
+        }
+        for place in options.tune:
+            name, share = place.split(":")
+            cells |= {
+                f"finetuned/{name}/{float(share)}/{kind}/{seed}": (
+                    _tuned, name, encoder, float(share), seed, options,
+                )
+                for (kind, seed), encoder in names.items()
+            }  # fmt: skip
+        missing = {key: work for key, work in cells.items() if key not in kept.content["cells"]}
+        for key, value in turns(missing):
+            kept.add(key, value, time.monotonic() - started)
+        kept.sort(list(cells))
+    markdown = table(kept.content, options)
     options.out.with_suffix(".md").write_text(markdown + "\n", encoding="utf-8")
     print(markdown)
     print(f"\n{options.out}, {(time.monotonic() - started) / 60:.1f} minutes")
@@ -159,14 +174,16 @@ class _Found:
         same = known.get("about") == about
         self.content: dict[str, Any] = known if same else {"about": about, "cells": {}}
 
-    def cell(self, key: str, compute: Any) -> None:
-        if key in self.content["cells"]:
-            return
-        started = time.monotonic()
-        self.content["cells"][key] = compute()
+    def add(self, key: str, value: Any, seconds: float) -> None:
+        self.content["cells"][key] = value
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write_json(self.path, self.content)
-        print(f"{key}: {time.monotonic() - started:.0f} s", flush=True)
+        print(f"{key}, {seconds / 60:.1f} minutes", flush=True)
+
+    def sort(self, order: list[str]) -> None:
+        cells = self.content["cells"]
+        self.content["cells"] = {key: cells[key] for key in sorted(cells, key=order.index)}
+        write_json(self.path, self.content)
 
 
 # -- rewiring ----------------------------------------------------------------------------------
@@ -181,8 +198,8 @@ def _config(kind: str, seed: int, options: Options) -> rewire.Rewire:
     )
 
 
-def _rewired(kind: str, seed: int, texts: Path, options: Options) -> runs.Run:
-    """The run of a rewiring, trained now where it is not there yet."""
+def _rewired(kind: str, seed: int, texts: Path, options: Options) -> Path:
+    """The run folder of a rewiring, trained now where it is not there yet."""
     config = _config(kind, seed, options)
     corpus = options.data / options.train if kind == "twin" else texts
     base = encoders.peek(options.encoder).fingerprint
@@ -199,7 +216,7 @@ def _rewired(kind: str, seed: int, texts: Path, options: Options) -> runs.Run:
         started = time.monotonic()
         rewire.train(config, options.encoder, corpus, run, resume=True)
         print(f"rewired {name}: {time.monotonic() - started:.0f} s", flush=True)
-    return run
+    return run.path
 
 
 def _texts(options: Options) -> Path:
@@ -222,6 +239,21 @@ def _texts(options: Options) -> Path:
 
 
 # -- learning ----------------------------------------------------------------------------------
+
+
+def _vectors(name: str, encoder: str, options: Options) -> None:
+    """Embed the clips of a task, for every task on its corpus."""
+    _Clips(name, options).features(encoder)
+
+
+def _frozen(
+    name: str, names: dict[tuple[str, int], str], fraction: float, options: Options
+) -> dict[str, Any]:
+    return _Clips(name, options).frozen(names, fraction)
+
+
+def _tuned(name: str, encoder: str, fraction: float, seed: int, options: Options) -> dict[str, Any]:
+    return _Clips(name, options).tuned(encoder, fraction, seed)
 
 
 class _Clips:

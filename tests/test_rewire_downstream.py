@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from refine.downstream import Curve
 
 sys.path.insert(0, str(paths.ROOT / "benchmarks"))
 
+import processes
 import rewire_downstream
 import rewire_tables
 
@@ -35,7 +37,8 @@ def options(tmp_path, tiny_encoder) -> rewire_downstream.Options:
     return rewire_downstream.Options(
         data=tmp_path / "data", encoder=str(tiny_encoder("hubert")), seeds=2, draws=2,
         tasks=("digits",), fractions=(0.5, 1.0), steps=12, tune=("digits:0.5",), tune_steps=2,
-        train="fsdd", rewire_steps=1, work=tmp_path / "work", out=tmp_path / "out" / "found.json",
+        train="fsdd", rewire_steps=1, work=tmp_path / "work", jobs=1,
+        out=tmp_path / "out" / "found.json",
     )  # fmt: skip
 
 
@@ -77,6 +80,15 @@ def test_it_measures_every_cell_and_goes_on_where_it_stopped(options, monkeypatc
     calls.clear()
     rewire_downstream.main(replace(options, steps=6, fractions=(1.0,), tune=()))
     assert len(calls) == 1
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_work_is_done_here_or_spread_over_processes(jobs: int) -> None:
+    with processes.workers(jobs) as turns:
+        asked = {n: (math.factorial, n) for n in range(5)}
+        assert dict(turns(asked)) == {0: 1, 1: 1, 2: 2, 3: 6, 4: 24}
+        with pytest.raises(ValueError, match="negative"):
+            dict(turns({-1: (math.factorial, -1)}))
 
 
 def test_the_words_of_the_neutral_copies_are_known(options):

@@ -21,7 +21,8 @@ def _assets() -> tuple[str, str]:
     folder = paths.ASSETS / "live"
     scripts = [(folder / name).read_text(encoding="utf-8") for name in SCRIPTS]
     thread = json.dumps((folder / "line.js").read_text(encoding="utf-8"))
-    return "\n".join([f"const LINE = {thread};", *scripts]), (folder / "live.css").read_text(encoding="utf-8")
+    style = (folder / "live.css").read_text(encoding="utf-8")
+    return "\n".join([f"const LINE = {thread};", *scripts]), style
 
 
 def draw(key: str, data: dict[str, Any]) -> Any:
