@@ -17,8 +17,8 @@ def workers(jobs: int) -> Iterator[Turns]:
     if jobs == 1:
         yield lambda work: ((key, call(*given)) for key, (call, *given) in work.items())
         return
-    os.environ["OMP_NUM_THREADS"] = "1"  # read where a process starts
-    with ProcessPoolExecutor(jobs, get_context("spawn"), _one_thread) as pool:
+    os.environ["OMP_NUM_THREADS"] = "1"  # torch and BLAS read it where a process starts
+    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
 
         def turns(work: Work) -> Iterator[tuple[Hashable, Any]]:
             asked = {pool.submit(call, *given): key for key, (call, *given) in work.items()}
@@ -26,9 +26,3 @@ def workers(jobs: int) -> Iterator[Turns]:
                 yield asked[one], one.result()
 
         yield turns
-
-
-def _one_thread() -> None:
-    import torch
-
-    torch.set_num_threads(1)

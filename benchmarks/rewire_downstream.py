@@ -125,7 +125,7 @@ def main(options: Options) -> None:
         ]
         dict(turns({part: (_vectors, *part, options) for part in parts}))
         kept = _Found(options)
-        cells = {
+        cells: dict[str, tuple[Any, ...]] = {
             f"frozen/{name}/{fraction}": (_frozen, name, names, fraction, options)
             for name in options.tasks
             for fraction in options.fractions
