@@ -96,7 +96,7 @@ def draw(key: tuple[str, ...], after: Mapping[str, Any], found: Spaces) -> None:
         directions(told["overlaps"])
     left, right = st.columns(2, gap="large")
     with left, guard.sentences():
-        together(told["correlations"], found.note)
+        together(told["correlations"], pairs_of(after), found.note)
     with right, guard.sentences():
         likeness(told["alike"], list(found.x))
 
@@ -115,12 +115,6 @@ def factors_of_blocks(after: Mapping[str, Any]) -> None:
     rows = [
         number_row(f"DCI {name}", one, "after") for name, one in (apart.get("dci") or {}).items()
     ]
-    for pair, numbers in (apart.get("pairs") or {}).items():
-        names = " and ".join(pair.split("|"))
-        rows += [
-            number_row(f"{'CKA' if key == 'cka' else 'Cross-covariance'}, {names}", one, "after")
-            for key, one in numbers.items()
-        ]
     st.html(f'<div class="refine-numbers">{"".join(rows) or "<p>nothing to compare</p>"}</div>')
     st.caption(
         "Bars: the share of a factor that a probe reads off a block, its importance in "
@@ -149,18 +143,36 @@ def directions(found: Any) -> None:
         )
 
 
-def together(found: Mapping[tuple[str, str], Any], note: str) -> None:
-    """Correlations of the blocks' components."""
+def pairs_of(after: Mapping[str, Any]) -> dict[tuple[str, ...], Mapping[str, Any]]:
+    """How far the blocks of a pair vary together, and are alike, as Numbers."""
+    pairs = (after.get("disentanglement") or {}).get("pairs") or {}
+    return {tuple(sorted(pair.split("|"))): numbers for pair, numbers in pairs.items()}
+
+
+def together(
+    found: Mapping[tuple[str, str], Any],
+    numbers: Mapping[tuple[str, ...], Mapping[str, Any]],
+    note: str,
+) -> None:
+    """Correlations of the blocks' components, and how much variance they share."""
     st.subheader("Do the blocks vary together?")
+    titles = {"cross_covariance": "Shared variance", "cka": "CKA"}
     for (first, second), r in found.items():
         figures.show(
             charts.correlations(r, first, second),
             f"correlations_{first}_{second}",
             f"Correlations of {first} and {second}",
         )
+        rows = [
+            number_row(titles.get(key, key), one, "after")
+            for key, one in numbers.get(tuple(sorted((first, second))), {}).items()
+        ]
+        if rows:
+            st.html(f'<div class="refine-numbers">{"".join(rows)}</div>')
     st.caption(
         "Correlation of the leading principal components of both blocks, over "
-        f"{note}. An even, dark-or-pale field without spots is unrelated."
+        f"{note}. An even, dark-or-pale field without spots is unrelated. Below it how much they "
+        "share over all dimensions, with 95 % intervals; the diamond is the control (shuffled)."
     )
 
 
