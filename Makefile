@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m uv pip install --quiet --python $(BIN)/python --constraint constraints.txt $(if $(TORCH),--torch-backend $(TORCH))
 CODE := refine pages app.py tests benchmarks tools
 
-SPEED := embeddings isotropy synthesis streaming classes_scale browser live
+SPEED := embeddings isotropy synthesis streaming classes_scale browser precision live
 METHODS := rewire rewire_downstream dino two_step interventional base_size
 
 .PHONY: app test check format bench evidence screenshots clean

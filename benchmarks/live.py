@@ -19,7 +19,6 @@ beside them: on a busy one they are the machine's and not ours.
 import json
 import sys
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +37,7 @@ from live_pages import (
     crowd,
     listen,
     machine,
+    processor_ms,
     share,
     soak,
     stop,
@@ -198,15 +198,6 @@ def cost(options: Options) -> dict[str, Any]:
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=on):
             found[name] = processor_ms(lambda: network(waveform))
     return {"window_s": 1.5, "machine": machine(), "processor_ms": found}
-
-
-def processor_ms(work: Any, times: int = 8) -> float:
-    """Processor time of all threads, a call."""
-    work()
-    began = time.process_time()
-    for _ in range(times):
-        work()
-    return round(1_000 * (time.process_time() - began) / times, 1)
 
 
 if __name__ == "__main__":

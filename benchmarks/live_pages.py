@@ -41,6 +41,15 @@ def share(values: list[float], digits: int = 1) -> dict[str, float]:
     return {"p50": round(float(p50), digits), "p95": round(float(p95), digits), "n": len(values)}
 
 
+def processor_ms(work: Any, times: int = 8) -> float:
+    """Processor time of all threads, a call."""
+    work()
+    began = time.process_time()
+    for _ in range(times):
+        work()
+    return round(1_000 * (time.process_time() - began) / times, 1)
+
+
 class Window:
     """A Chromium that plays a tape into the live page."""
 
