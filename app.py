@@ -10,10 +10,17 @@ import streamlit as st
 from starlette.routing import WebSocketRoute
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
+from refine import sockets
 from refine.live import route
 
 THEME = Path(__file__).parent / "assets" / "theme"
 DOWNLOADS = (THEME / "downloads.js").read_text(encoding="utf-8")
+
+
+@st.cache_resource(show_spinner=False)
+def prompt() -> int:
+    """Once a server: what it says to a browser leaves at once."""
+    return sockets.send_at_once()
 
 
 def frame() -> None:
@@ -24,6 +31,7 @@ def frame() -> None:
         layout="wide",
         initial_sidebar_state=250,  # px
     )
+    prompt()
     st.html(THEME / "style.css")
     with st.container(key="scripts"):  # not displayed
         st.html(f"<script>{DOWNLOADS}</script>", unsafe_allow_javascript=True)

@@ -36,6 +36,7 @@ TORCH_FREE = (
     "refine.files",
     "refine.faults",
     "refine.processes",
+    "refine.sockets",
     "refine.runs",
     "refine.jobs",
     "refine.worker",
