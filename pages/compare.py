@@ -14,6 +14,7 @@ from pages.components import (
     measuring,
     pair,
     pickers,
+    tables,
 )  # fmt: skip
 from pages.components.player import escape
 from refine import jobs, lineage, lineup, names
@@ -159,8 +160,7 @@ def metrics(found: dict[str, Any], labels: dict[str, str], shades: dict[str, str
     )
     table = lineup.table(found)
     table["encoder"] = table["encoder"].map(labels)
-    with st.expander(f"All {len(table):,} numbers", icon=":material/table:"):
-        st.dataframe(table, hide_index=True, key="numbers", height=460)
+    tables.folded(f"All {len(table):,} numbers", "numbers", table, 460)
 
 
 guard.page(draw)

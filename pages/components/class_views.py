@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from pages.components import changes, figures, guard, player, space
+from pages.components import changes, figures, guard, player, space, tables
 from pages.components import class_figures as charts
 from pages.components.class_looks import Look
 from refine import class_changes, confusion
@@ -140,8 +140,8 @@ def numbers(results: Results, look: Look, factor: str) -> None:
         "a factor can be read from directions that hold next to no variance."
     )
     neighbours(look)
-    with st.expander("All of it as a table", icon=":material/table:"):
-        st.dataframe(_table(results, look, factor, share), hide_index=True)
+    rows = _table(results, look, factor, share)
+    tables.folded("All of it as a table", "class_numbers", rows)
 
 
 def neighbours(look: Look) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from pages.components import figures, guard, pickers, subspace_geometry
+from pages.components import figures, guard, pickers, subspace_geometry, tables
 from pages.components import subspace_figures as charts
 from pages.components.subspace_geometry import number_row
 from refine import interventions
@@ -106,8 +106,7 @@ def tells(results: Results, found: Spaces) -> None:
             "uses it* (probing is not causal), and *50 % EER does not show that a factor is gone*, "
             "only that cosine does not see it: compare the probe in the same cell."
         )
-    with st.expander("Every number, with its interval", icon=":material/table:"):
-        st.dataframe(_table(rows), hide_index=True)
+    tables.folded("Every number, with its interval", "subspace_numbers", _table(rows))
     left_out = results["after"].get("left_out_factors") or {}
     if left_out:
         told = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
