@@ -63,7 +63,7 @@ def test_choose_reload_and_share(server: Server, page: Any, driver: Any, kin: Fa
     settled(page)
     assert tags(page) == ["first", "second"]
     assert "EER" in page.locator(".st-key-forest").inner_text()
-    rows = page.locator(".st-key-numbers_rows")
+    rows = page.locator(".st-key-numbers [data-testid=stDataFrame]")
     assert not rows.count()
     click(page.locator(".st-key-numbers summary"), rows)  # drawn once it is unfolded
     guest = window(driver, 1920, 1000, "dark")

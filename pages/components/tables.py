@@ -8,5 +8,4 @@ def folded(title: str, key: str, table: pd.DataFrame, height: int | None = None)
     """A table behind a line; downloads as CSV."""
     box = st.expander(title, icon=":material/table:", key=key, on_change="rerun")
     if box.open:
-        size = {} if height is None else {"height": height}
-        box.dataframe(table, hide_index=True, key=f"{key}_rows", **size)
+        box.dataframe(table, hide_index=True, key=f"{key}_rows", height=height or "auto")
