@@ -26,3 +26,8 @@ def workers(jobs: int) -> Iterator[Turns]:
                 yield asked[one], one.result()
 
         yield turns
+
+
+def processor_minutes() -> float:
+    """Of this process and of those it started: what other work on the machine hardly adds to."""
+    return sum(os.times()[:4]) / 60

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import tyro
-from processes import workers
+from processes import processor_minutes, workers
 from rewire_tables import CONTROLS, REWIRED, rounded, summary, table
 
 from refine import encoders, paths, runs
@@ -145,7 +145,8 @@ def main(options: Options) -> None:
     markdown = table(kept.content, options)
     options.out.with_suffix(".md").write_text(markdown + "\n", encoding="utf-8")
     print(markdown)
-    print(f"\n{options.out}, {(time.monotonic() - started) / 60:.1f} minutes")
+    took = (time.monotonic() - started) / 60
+    print(f"\n{options.out}, {took:.1f} minutes, {processor_minutes():.1f} of processor")
 
 
 def _quickly(options: Options) -> Options:

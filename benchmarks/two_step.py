@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import tyro
+from processes import processor_minutes
 from two_step_tables import SHOTS, VARIANTS, Cell, Tested, summary, tables
 
 from refine import adapter, encoders, paths, probes
@@ -100,6 +101,7 @@ def main(options: Options) -> None:
     kept["numbers"] = summary(kept["cells"], wanted, tested, options.variants)
     _write(options.out, kept | {"minutes": total})
     told = f"{total:.0f} minutes on {options.jobs} processes of one thread"
+    told += f", {processor_minutes():.0f} of processor"
     text = tables(kept["numbers"], options.encoder, options.seeds, told)
     options.out.with_suffix(".md").write_text(text, encoding="utf-8")
     print(text)
