@@ -48,7 +48,7 @@ def draw() -> None:
             st.page_link(page, label=f"**{title}**", icon=icon)
             st.markdown(text)
     st.space("small")
-    left, right = st.columns([3, 2], gap="large")
+    left, right = st.columns([2, 1], gap="large")
     with left:
         st.subheader("Runs")
         if all_runs():

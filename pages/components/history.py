@@ -17,7 +17,7 @@ def runs(most: int = 30, leave: str | None = None) -> None:
     for run in found[:most]:
         status = run.status()
         with st.container(border=True, key=f"row_{run.id}"):
-            name, state, work = st.columns([4, 3, 9], vertical_alignment="center")
+            name, state, work = st.columns([5, 4, 8], vertical_alignment="center")
             with name:
                 opened = st.button(
                     f"**{escape(run.name)}**",
