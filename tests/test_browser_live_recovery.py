@@ -80,24 +80,26 @@ def watch(page: Any) -> None:
 
 
 @contextmanager
-def soon() -> Iterator[None]:
-    """What happens here takes 3 s at most."""
+def soon(what: str) -> Iterator[None]:
+    """What happens here takes 3 s at most; `pytest -rP` shows how long."""
     began = time.monotonic()
     yield
-    assert time.monotonic() - began < SOON_S
+    took = time.monotonic() - began
+    print(f"{what}: {took:.1f} s")
+    assert took < SOON_S
 
 
 def test_a_network_that_is_gone_for_five_seconds(server: Server, beeping: Any) -> None:
     with listening(server, beeping) as page:
         problem = page.locator(".problem")
         page.context.set_offline(True)
-        with soon():
+        with soon("network lost, said so"):
             problem.wait_for(state="visible")
         assert "network" in problem.inner_text()
         page.wait_for_timeout(5_000)
         assert problem.is_visible()
         page.context.set_offline(False)
-        with soon():
+        with soon("network back, hears"):
             problem.wait_for(state="hidden")
             hears(page)
         # what was said meanwhile is lost, and counted
@@ -110,7 +112,7 @@ def test_a_server_that_says_nothing_for_five_seconds(server: Server, beeping: An
         assert server.process is not None
         os.kill(server.process.pid, signal.SIGSTOP)  # packets still arrive, nobody reads them
         try:
-            with soon():
+            with soon("silent server, said so"):
                 problem.wait_for(state="visible")
             assert "trying again" in problem.inner_text()
             page.wait_for_timeout(3_000)
@@ -126,13 +128,13 @@ def test_a_microphone_that_is_unplugged_or_falls_silent(server: Server, beeping:
         sent = stat(page, "sent")
         watch(page)
         page.evaluate("heldStream.getAudioTracks()[0].dispatchEvent(new Event('ended'))")
-        with soon():
+        with soon("microphone unplugged, hears"):
             page.wait_for_function(f"refineLive.sent > {sent} + 25")  # another one was found
         page.wait_for_function("told.some((text) => text.includes('was unplugged'))")
         problem.wait_for(state="hidden")
 
         page.evaluate("contexts.at(-1).suspend()")  # as where a laptop has slept
-        with soon():
+        with soon("microphone still, said so"):
             page.wait_for_function("told.some((text) => text.includes('No sound comes from'))")
         problem.wait_for(state="hidden")
         hears(page)
@@ -153,7 +155,7 @@ def test_a_tab_in_the_background_goes_on_listening(server: Server, beeping: Any)
         freezer.send("Page.setWebLifecycleState", {"state": "frozen"})
         time.sleep(4)
         freezer.send("Page.setWebLifecycleState", {"state": "active"})
-        with soon():
+        with soon("thawed, hears"):
             hears(page)
         page.locator(".problem").wait_for(state="hidden")
         assert page.get_by_role("button", name="Stop").is_visible()
@@ -163,7 +165,7 @@ def test_a_page_that_is_loaded_again_says_that_it_stopped(server: Server, beepin
     with listening(server, beeping) as page:
         page.reload()
         settled(page)
-        with soon():
+        with soon("reloaded, said so"):
             page.locator(".notice").get_by_text("Press Listen to go on").wait_for()
         listen(page)
         hears(page)
@@ -191,7 +193,7 @@ def test_encoders_and_a_server_that_end_in_mid_stream(server: Server, beeping: A
         hears(page)
 
         server.stop()
-        with soon():
+        with soon("server gone, said so"):
             problem.wait_for(state="visible")
         server.start()
         problem.wait_for(state="hidden")
