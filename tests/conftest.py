@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import browser
+import live_window
 import pytest
 import speech
 from jaxtyping import install_import_hook
@@ -101,6 +102,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[browser.Server]
         yield running
     finally:
         running.clean()
+
+
+@pytest.fixture(scope="module")
+def beeping() -> Iterator[Any]:
+    """A Chromium whose microphone beeps, for the tests of one file."""
+    with live_window.chromium_with() as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

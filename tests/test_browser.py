@@ -64,7 +64,9 @@ def few(corpus: Path, folder: Path, voices: int = 3, clips: int = 12) -> Path:
     return folder
 
 
-def test_from_choosing_to_hearing(server: Server, page: Any, mini: str, recordings: str) -> None:
+def test_from_choosing_to_hearing(
+    server: Server, page: Any, mini: str, recordings: str, tmp_path: Path
+) -> None:
     page.goto(server.url)
     settled(page)
     heading = page.get_by_role("heading", name="Refine an encoder")
@@ -96,6 +98,15 @@ def test_from_choosing_to_hearing(server: Server, page: Any, mini: str, recordin
     badge(page, "finished").wait_for()
     page.get_by_text("Step 40 of 40").first.wait_for()
     page.locator(".st-key-space_curve .scatterlayer .trace").first.wait_for()
+
+    ready = page.get_by_role("button", name=re.compile("^Download report-"))
+    asked = page.get_by_text("refine report").or_(ready).first
+    click(page.get_by_role("button", name="Report"), asked)
+    ready.wait_for()
+    name = re.search(r"report-\S+\.html", ready.inner_text())
+    assert name is not None
+    file = download(ready, tmp_path, name[0]).read_text("utf-8")
+    assert "What rewire changed" in file
 
     see = page.get_by_role("button", name="See what changed")
     click(see, "location.pathname === '/isotropy'")

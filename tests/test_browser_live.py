@@ -1,7 +1,6 @@
 """The live page in a real browser with a fake microphone: words, recovery, what is in the way."""
 
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,21 +21,6 @@ TAKES = 3  # of the tape; one must arrive whole at the worklet
 CHUNK = 320  # samples
 UNDER_WAY = 5  # chunks
 WORDS = 8
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    running = Server(tmp_path_factory.mktemp("live") / "app").start()
-    try:
-        yield running
-    finally:
-        running.clean()
-
-
-@pytest.fixture(scope="module")
-def beeping(server: Server) -> Iterator[Any]:
-    with chromium_with() as running:
-        yield running
 
 
 def test_recorded_words_are_named(server: Server, speech_folder: Path, tmp_path: Path) -> None:

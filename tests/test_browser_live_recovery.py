@@ -10,7 +10,7 @@ from typing import Any
 import psutil
 import pytest
 from browser import Server, chromium, settled
-from live_window import HOLD, PAGE, PATIENCE, chromium_with, listen, stat, stop, window
+from live_window import HOLD, PAGE, PATIENCE, listen, stat, stop, window
 
 pytestmark = [
     pytest.mark.browser,
@@ -35,21 +35,6 @@ CONTEXTS = """
     window.AudioContext = class extends AudioContext {
         constructor(...a) { super(...a); window.contexts.push(this); }
     };"""
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    running = Server(tmp_path_factory.mktemp("live") / "app").start()
-    try:
-        yield running
-    finally:
-        running.clean()
-
-
-@pytest.fixture(scope="module")
-def beeping(server: Server) -> Iterator[Any]:
-    with chromium_with() as running:
-        yield running
 
 
 @contextmanager

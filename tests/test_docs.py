@@ -24,6 +24,18 @@ def tracked() -> list[str]:
     return listed.stdout.split()
 
 
+FOLDER = re.compile(rb"[\"' ](/(?:work|tmp|home|root|Users)/[^\"' ]+)")
+
+
+def test_nothing_that_ships_names_a_folder_of_the_machine_it_was_made_on():
+    shipped = [name for name in tracked() if name.startswith(("assets/", "docs/measured/"))]
+    assert len(shipped) > 40
+    assert FOLDER.search(b'{"name": "/tmp/runs/x"}')
+    for name in shipped:
+        found = FOLDER.search((paths.ROOT / name).read_bytes())
+        assert found is None, f"{name} names {found[1].decode()}"
+
+
 def test_the_tree_in_the_readme_is_the_tree_on_disk():
     block = re.search(r"## Layout\n+```\n(.*?)```", README, re.DOTALL)
     assert block
