@@ -7,8 +7,8 @@ Trains `dino` (preset `mini`) on the train speakers of all corpora but ravdess, 
 supervised x-vector of the same network on those of them whose speaker is known; one round of pseudo
 labels after DINO. Speaker verification by cosine and by PLDA on other voices and on a corpus that
 none of them was trained on, beside log-mel statistics and the untrained network; then the transfer
-study on the emotions of emodb. About 30 minutes on two cores. Each finished cell is kept in the
-JSON, and a cut training goes on from its last checkpoint.
+study on the emotions of emodb. About an hour on two cores. Each finished cell is kept in the JSON,
+and a cut training goes on from its last checkpoint.
 """
 
 import dataclasses
@@ -82,7 +82,7 @@ class Options:
     network: str = "ecapa_tdnn"
     """Network that is trained; the preset says how large."""
     seeds: int = 1
-    """Trainings of each system; one takes about 30 minutes in full."""
+    """Trainings of each system; one takes about 45 minutes in full."""
     quick: tyro.conf.FlagCreatePairsOff[bool] = False
     """A fifth of the epochs, and no transfer study: to see that all works."""
     choose: tyro.conf.FlagCreatePairsOff[bool] = False
