@@ -13,8 +13,8 @@ minutes of one page, in real time: memory, lost sound, clocks. Cost: processor t
 Latencies run from the newest sample of a window: seen (on the screen), and its parts transport,
 capture (the window's own age), queue, model, place (heads, map, voices), draw. Confirmed: answers
 that only say that an utterance is over, 0.3 s after its end. Speech to answer, whose goal is a hop
-and 150 ms: of both, from the oldest speech that an answer is the first to hold. The load of the
-machine is written beside them: on a busy one they are the machine's and not ours.
+and 150 ms: from a hop before the newest sample for the first, from the last speech for the second.
+The load of the machine is written beside them: on a busy one they are the machine's and not ours.
 """
 
 import json
@@ -142,14 +142,15 @@ def spoken(options: Options, folder: Path) -> dict[str, Any]:
         "words": len(words),
         "answers": stats["answers"],
         "windows_dropped": stats["dropped"],
-        "chunks_lost": stats["lost"],
+        "chunks_lost": stats["lost"] + stats["unsent"],
         "latency_ms": {name: share(stats[name]) for name in PARTS},
-        # from speech to the screen: a sample waits a hop at most for its window; when an utterance
-        # is over its window holds a margin of silence, behind the last speech
+        # from a hop before a window's newest sample; where an utterance is over, from its last
+        # speech, a margin of silence before the end of the window
         "speech_to_answer_ms": share(
             [value + HOP_MS for value in stats["seen"]]
             + [value + MARGIN_MS for value in stats["confirmed"]]
         ),
+        "newest_sample_to_any_answer_ms": share(stats["seen"] + stats["confirmed"]),
         # by word: the device that plays the tape may skip or repeat a buffer of its own
         "pcm": {
             "words_kept": len(pieces),

@@ -8,6 +8,7 @@ from multiprocessing import get_context
 from typing import Any
 
 Work = Mapping[Any, tuple[Any, ...]]  # key -> function and its arguments
+THREADS = "OMP_NUM_THREADS"
 Turns = Callable[[Work], Iterator[tuple[Hashable, Any]]]
 
 
@@ -17,15 +18,20 @@ def workers(jobs: int) -> Iterator[Turns]:
     if jobs == 1:
         yield lambda work: ((key, call(*given)) for key, (call, *given) in work.items())
         return
-    os.environ["OMP_NUM_THREADS"] = "1"  # torch and BLAS read it where a process starts
-    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+    before = os.environ.get(THREADS)
+    os.environ[THREADS] = "1"  # torch and BLAS read it where a process starts
+    pool = ProcessPoolExecutor(jobs, get_context("spawn"))
 
-        def turns(work: Work) -> Iterator[tuple[Hashable, Any]]:
-            asked = {pool.submit(call, *given): key for key, (call, *given) in work.items()}
-            for one in as_completed(asked):
-                yield asked[one], one.result()
+    def turns(work: Work) -> Iterator[tuple[Hashable, Any]]:
+        asked = {pool.submit(call, *given): key for key, (call, *given) in work.items()}
+        for one in as_completed(asked):
+            yield asked[one], one.result()
 
+    try:
         yield turns
+    finally:
+        pool.shutdown(cancel_futures=True)  # after a failure nobody would see the rest
+        os.environ.pop(THREADS) if before is None else os.environ.update({THREADS: before})
 
 
 def processor_minutes() -> float:

@@ -101,7 +101,8 @@ def main(options: Options) -> None:
     kept["numbers"] = summary(kept["cells"], wanted, tested, options.variants)
     _write(options.out, kept | {"minutes": total})
     told = f"{total:.0f} minutes on {options.jobs} processes of one thread"
-    told += f", {processor_minutes():.0f} of processor"
+    kept["processor_minutes"] = kept.get("processor_minutes", 0.0) + processor_minutes()
+    told += f", {kept['processor_minutes']:.0f} of processor"
     text = tables(kept["numbers"], options.encoder, options.seeds, told)
     options.out.with_suffix(".md").write_text(text, encoding="utf-8")
     print(text)

@@ -99,6 +99,30 @@ def test_a_refusal_after_the_click_is_said(server: Server, beeping: Any) -> None
         assert page.get_by_role("button", name="Listen").is_enabled()
 
 
+ASKS = """
+    const given = MediaDevices.prototype.getUserMedia;
+    MediaDevices.prototype.getUserMedia = async function (...a) {
+        await new Promise((answer) => { window.allow = answer; });
+        return (window.heldStream = await given.apply(this, a));
+    };"""
+
+
+def test_a_microphone_allowed_after_stop_is_let_go(server: Server, beeping: Any) -> None:
+    with window(beeping, ASKS) as page:
+        page.goto(server.url + PAGE)
+        settled(page)
+        page.get_by_role("button", name="Listen").click()
+        page.wait_for_function("window.allow")
+        page.get_by_role("button", name="Stop").click()
+        page.get_by_role("button", name="Listen").wait_for()
+        page.evaluate("allow()")
+        ended = "window.heldStream?.getTracks().every((track) => track.readyState === 'ended')"
+        page.wait_for_function(ended)
+        page.wait_for_timeout(500)
+        assert stat(page, "sent") == 0
+        assert page.get_by_role("button", name="Listen").is_visible()
+
+
 def test_a_clip_is_played_as_if_it_were_live(server: Server, beeping: Any) -> None:
     with window(beeping) as page:
         page.goto(server.url + PAGE + "&source=clip")

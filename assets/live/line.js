@@ -9,10 +9,10 @@ class Line {
   // server has named `got`
   constructor() { Object.assign(this, { wanted: false, unsent: 0, passed: 0, here: 0, got: 0, tries: 0, heard: 0, online: true }); }
 
-  tell(does, ...values) { postMessage({ does, values, unsent: this.unsent, passed: this.passed }); }
+  tell(does, ...values) { postMessage({ does, values, run: this.run, unsent: this.unsent, passed: this.passed }); }
 
-  open(address, token, source, was) {
-    Object.assign(this, { address, token, source, was, wanted: true, fresh: true, tries: 0 });
+  open(run, address, token, source, was) {
+    Object.assign(this, { run, address, token, source, was, wanted: true, fresh: true, tries: 0 });
     this.watch ??= setInterval(() => this.check(), 500);
     this.connect();
   }
@@ -56,16 +56,17 @@ class Line {
     if (!this.wanted || !this.socket) return;
     const silent = performance.now() - this.heard;
     if (this.socket.readyState === 1) this.say({ type: 'ping' });
-    if (silent > LOST_MS * (1 + Math.min(2, this.tries / 2)) && this.source === 'browser') { this.tries += 1; this.connect(); return; }
-    if (silent > QUIET_MS && this.source === 'browser') { this.quiet = true; this.tell('lost', this.online ? 'No word from the server; trying again.' : this.waiting); return; }
+    // a clip would begin again with a new line
+    if (silent > LOST_MS * (1 + Math.min(2, this.tries / 2)) && this.source !== 'clip') { this.tries += 1; this.connect(); return; }
+    if (silent > QUIET_MS) { this.quiet = true; this.tell('lost', this.online ? 'No word from the server; trying again.' : this.waiting); return; }
     this.tell();
   }
 
   get waiting() { return 'This computer has lost its network; waiting for it.'; }
 
-  network(online) { this.online = online; if (online && this.wanted && (this.quiet || !this.socket)) this.connect(); }
+  network(online) { this.online = online; if (online && this.wanted && (this.quiet || !this.socket) && this.source !== 'clip') this.connect(); }
 
-  hear(port) { port.onmessage = ({ data }) => this.send(data.pcm, data.stamp); }
+  hear(port) { this.port?.close(); this.port = port; port.onmessage = ({ data }) => this.send(data.pcm, data.stamp); }
 
   send(pcm, stamp) {
     const { socket } = this;

@@ -2,7 +2,7 @@
 // own thread (line.js). A page that is busy drawing holds up neither.
 
 const RATE = 16000, CHUNK = 320;
-const STILL_MS = 2000;  // without a chunk from the microphone: it is gone, or the computer slept
+const STILL_MS = 1500;  // without a chunk from the microphone: it is gone, or the computer slept
 
 // Runs on the audio thread. Where the context cannot run at 16 kHz, a windowed sinc resamples.
 const WORKLET = `
@@ -98,7 +98,7 @@ function explained(error) {
 
 class Microphone {
   // line: where its sound goes; onChunk is told how loud each chunk was
-  constructor(line, onChunk, onLost) { Object.assign(this, { line, onChunk, onLost, last: 0 }); }
+  constructor(line, onChunk, onLost) { Object.assign(this, { line, onChunk, onLost, last: 0, closed: false }); }
 
   get still() { return !!this.node && performance.now() - this.last > STILL_MS; }
 
@@ -107,6 +107,7 @@ class Microphone {
       // what a class hears should be what was said: no processing in between
       audio: { channelCount: 1, echoCancellation: false, noiseSuppression: false, autoGainControl: false },
     });
+    if (this.closed) { this.close(); return; }  // stopped while the browser asked
     const track = this.stream.getAudioTracks()[0];
     track.onended = () => this.onLost();
     try {
@@ -120,6 +121,7 @@ class Microphone {
     const address = URL.createObjectURL(new Blob([WORKLET], { type: 'text/javascript' }));
     await this.context.audioWorklet.addModule(address);
     URL.revokeObjectURL(address);
+    if (this.closed) return;
     this.node = new AudioWorkletNode(this.context, 'refine-pcm', { numberOfOutputs: 0 });
     this.last = performance.now() + 1000;  // a device may take its time to begin
     this.node.port.onmessage = ({ data }) => { this.last = Math.max(this.last, performance.now()); this.onChunk(data); };
@@ -127,10 +129,11 @@ class Microphone {
     this.node.port.postMessage({ line: port1 }, [port1]);
     this.line.hear(port2);
     this.source.connect(this.node);
-    if (this.context.state === 'suspended') await this.context.resume();
+    if (this.context?.state === 'suspended') await this.context.resume();
   }
 
   close() {
+    this.closed = true;
     this.node?.port.postMessage({ end: true });
     this.stream?.getTracks().forEach((track) => { track.onended = null; track.stop(); });
     this.context?.close().catch(() => {});
@@ -140,24 +143,26 @@ class Microphone {
 
 // The page's side of the line: orders go to its thread, what it hears and counts comes back.
 class Line {
-  constructor(on) { Object.assign(this, { on, unsent: 0, passed: 0 }); }
+  constructor(on) { Object.assign(this, { on, unsent: 0, passed: 0, run: 0, live: 0 }); }
 
   get thread() {
     if (this.worker) return this.worker;
     const address = URL.createObjectURL(new Blob([LINE], { type: 'text/javascript' }));
     this.worker = new Worker(address);
     URL.revokeObjectURL(address);
-    this.worker.onmessage = ({ data: { does, unsent, passed, values } }) => {
+    this.worker.onmessage = ({ data: { does, run, unsent, passed, values } }) => {
       Object.assign(this, { unsent, passed });
       this.on.counted();
-      if (does) this.on[does](...values);
+      if (does && run === this.live) this.on[does](...values);  // not what was under way at a stop
     };
     return this.worker;
   }
 
   open(path, token, source, was) {
     const address = `${location.protocol === 'https:' ? 'wss' : 'ws'}://${location.host}${path}`;
-    this.thread.postMessage({ does: 'open', values: [address, token, source, was] });
+    this.live = ++this.run;
+    this.thread.postMessage({ does: 'network', values: [navigator.onLine] });
+    this.ask('open', this.run, address, token, source, was);
     window.addEventListener('online', this.online ??= () => this.ask('network', true));
     window.addEventListener('offline', this.offline ??= () => this.ask('network', false));
   }
@@ -167,6 +172,7 @@ class Line {
   say(order) { this.ask('say', order); }
 
   close() {
+    this.live = 0;
     this.ask('close');
     window.removeEventListener('online', this.online);
     window.removeEventListener('offline', this.offline);

@@ -107,11 +107,14 @@ class Panel {
   async plug() {
     this.microphone = new Microphone(
       this.line, (peak) => { this.stats.sent += 1; this.counted(); this.peak = Math.max(this.peak, peak); }, () => this.unplugged());
-    try { await this.microphone.open(); return true; } catch (error) {
-      this.stop();
-      this.tell(explained(error), 'problem');
+    const opened = this.microphone;
+    try { await opened.open(); } catch (error) {
+      if (this.microphone === opened) { this.stop(); this.tell(explained(error), 'problem'); }
       return false;
     }
+    if (this.wanted && this.microphone === opened) return true;
+    opened.close();  // stopped, or gone to another page, while the browser asked
+    return false;
   }
 
   unplugged(text = 'The microphone was unplugged. Plug it in again: listening goes on by itself.') {
@@ -206,7 +209,7 @@ class Panel {
       if (this.data.source !== 'browser' || !stamp) return;
       const seen = Date.now() - stamp + latency.capture, transport = at - stamp - latency.queue - latency.model - latency.place;
       for (const [name, value] of Object.entries({ [again ? 'confirmed' : 'seen']: seen, transport, draw: Date.now() - at, ...latency })) this.stats[name].push(value);
-      for (const list of Object.values(this.stats)) if (list.length > 4000) list.shift();  // an hour is no reason to grow
+      for (const [name, list] of Object.entries(this.stats)) if (list.length > (name === 'labels' ? 4000 : 20000)) list.shift();  // an hour is no reason to grow
       const lost = this.stats.lost + this.stats.unsent;
       const sorted = this.stats.seen.slice(-60).sort((a, b) => a - b);
       this.delay.textContent = `answers after ${Math.round(sorted[sorted.length >> 1])} ms` + (message.dropped ? ` · ${message.dropped} windows dropped` : '') + (lost ? ` · ${(0.02 * lost).toFixed(1)} s of sound lost` : '');

@@ -178,7 +178,7 @@ def kept(shares: np.ndarray, null: float, k: int) -> go.Figure:
     line = {"x0": null * k, "x1": null * k, "y0": 0, "y1": 1, "yref": "y domain", "type": "line"}
     layout["shapes"] = [line | {"line": {"color": theme.ink(0.5), "width": 2}}]
     words = {"text": "by chance", "font": {"size": 13}, "showarrow": False, "xanchor": "left"}
-    place = {"x": null * k, "y": 1, "yref": "y domain", "yanchor": "bottom"}
+    place = {"x": null * k, "y": 1, "yref": "y domain", "yanchor": "top"}
     layout["annotations"] = [words | place]
     return go.Figure({"data": [bars], "layout": layout})
 

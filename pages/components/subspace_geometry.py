@@ -154,9 +154,9 @@ def together(
     numbers: Mapping[tuple[str, ...], Mapping[str, Any]],
     note: str,
 ) -> None:
-    """Correlations of the blocks' components, and how much variance they share."""
+    """Correlations of the blocks' components, and how far the blocks vary together."""
     st.subheader("Do the blocks vary together?")
-    titles = {"cross_covariance": "Shared variance", "cka": "CKA"}
+    titles = {"cross_covariance": "Cross-covariance", "cka": "CKA"}
     for (first, second), r in found.items():
         figures.show(
             charts.correlations(r, first, second),
@@ -171,8 +171,10 @@ def together(
             st.html(f'<div class="refine-numbers">{"".join(rows)}</div>')
     st.caption(
         "Correlation of the leading principal components of both blocks, over "
-        f"{note}. An even, dark-or-pale field without spots is unrelated. Below it how much they "
-        "share over all dimensions, with 95 % intervals; the diamond is the control (shuffled)."
+        f"{note}. An even, dark-or-pale field without spots is unrelated. Below it, over "
+        "all dimensions and with 95 % intervals: cross-covariance is 1 where both are one common "
+        "direction alone, CKA where they are the same up to rotation; the diamond is the control "
+        "(shuffled)."
     )
 
 
