@@ -8,6 +8,7 @@ import contextlib
 import faulthandler
 import importlib
 import signal
+import sys
 import threading
 import time
 import traceback
@@ -47,8 +48,12 @@ def main(path: str) -> int:
     run = runs.find(path)
     faulthandler.enable()
     try:
-        if not jobs.claim(run):
-            return 0  # another worker was faster
+        try:
+            if not jobs.claim(run):
+                return 0  # another worker was faster
+        except RunError as told:  # … and has ended: its work is done once
+            print(told, file=sys.stderr)
+            return 0
         return 0 if execute(run).state in ("finished", "stopped") else 1
     finally:
         with contextlib.suppress(FileLocked):

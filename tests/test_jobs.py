@@ -190,6 +190,10 @@ def test_two_workers_of_one_run_do_its_work_once() -> None:
     command = [*job_worker.WORKER, str(run.path)]
     workers = [subprocess.Popen(command) for _ in range(2)]
     assert [each.wait(PATIENCE_S) for each in workers] == [0, 0]
+    late = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert late.returncode == 0
+    assert "it is finished" in late.stderr
+    assert "Traceback" not in late.stderr
     assert run.metrics()["step"].tolist() == [1, 2, 3, 4, 5]
 
 
