@@ -190,7 +190,8 @@ class Stream:
         events: list[Event] = []
         if self._frames % LEVEL_FRAMES == 0:
             events.append(self._level(end))
-        if self._open and end - self._last >= self._samples(options.pause_s):
+        # to the nearest frame: rounded up, an answer would wait for up to a frame more than asked
+        if self._open and end - self._last >= self._samples(options.pause_s) - FRAME // 2:
             events += self._close(arrived)
         elif self._open and end - self._last >= self._samples(options.margin_s):
             # all of its last word is in: asked now, its answer is there when the pause is over
