@@ -217,7 +217,10 @@ def longest_wait(labels: list[dict[str, Any]]) -> float:
 
 
 def soak(before: str, after: str, folder: Path, minutes: float) -> dict[str, Any]:
-    """A page that listens for so long, in real time: memory, loss and clocks."""
+    """A page that listens for so long, in real time: memory, loss and clocks.
+
+    Delays are those of the newest 2 000 answers, which is what a page keeps.
+    """
     server = Server(folder / "app").start()
     rows: list[dict[str, float]] = []
     try:

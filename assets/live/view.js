@@ -209,7 +209,7 @@ class Panel {
       if (this.data.source !== 'browser' || !stamp) return;
       const seen = Date.now() - stamp + latency.capture, transport = at - stamp - latency.queue - latency.model - latency.place;
       for (const [name, value] of Object.entries({ [again ? 'confirmed' : 'seen']: seen, transport, draw: Date.now() - at, ...latency })) this.stats[name].push(value);
-      for (const [name, list] of Object.entries(this.stats)) if (list.length > (name === 'labels' ? 500 : 20000)) list.shift();  // an hour is no reason to grow
+      for (const [name, list] of Object.entries(this.stats)) if (list.length > (name === 'labels' ? 500 : 2000)) list.shift();  // a quarter of an hour: a page must not grow
       const lost = this.stats.lost + this.stats.unsent;
       const sorted = this.stats.seen.slice(-60).sort((a, b) => a - b);
       this.delay.textContent = `answers after ${Math.round(sorted[sorted.length >> 1])} ms` + (message.dropped ? ` · ${message.dropped} windows dropped` : '') + (lost ? ` · ${(0.02 * lost).toFixed(1)} s of sound lost` : '');
