@@ -107,6 +107,18 @@ def test_a_server_that_says_nothing_for_five_seconds(server: Server, beeping: An
         hears(page)
 
 
+def test_a_line_that_stands_still_for_a_moment_loses_nothing(server: Server, beeping: Any) -> None:
+    with listening(server, beeping) as page:
+        line = next(one for one in page.workers if one.evaluate("typeof line === 'object'"))
+        # as on a machine that has no time for it; sound waits before it meanwhile
+        line.evaluate("() => { const end = Date.now() + 1500; while (Date.now() < end); }")
+        hears(page)
+        page.wait_for_timeout(1_500)  # counts come with the next answers
+        assert stat(page, "unsent") + stat(page, "lost") == 0
+        # what waited has arrived: nothing of what was sent is missing at the server
+        assert stat(page, "heard") > 0.02 * stat(page, "sent") - 1
+
+
 def test_a_microphone_that_is_unplugged_or_falls_silent(server: Server, beeping: Any) -> None:
     with listening(server, beeping, HOLD, CONTEXTS) as page:
         problem = page.locator(".problem")

@@ -2,7 +2,8 @@
 // Orders come from the page (`Line` in sound.js), sound from the microphone's own thread.
 
 const QUIET_MS = 1500, LOST_MS = 3000;  // without a word from the server: say so, then connect anew
-const STUCK = 16000;  // bytes, 0.5 s: a line that is stuck must not fill up with old sound
+// A line that is too slow must not fill up with old sound; one that only stood still gives all of it.
+const STUCK = 16000, STUCK_MS = 2000;  // bytes (0.5 s) that may wait for longer than that
 
 class Line {
   // chunks: unsent were lost here, passed went to a socket, of which this one holds `here` and the
@@ -23,7 +24,7 @@ class Line {
     const socket = new WebSocket(this.address);
     socket.binaryType = 'arraybuffer';
     this.socket = socket;
-    this.heard = performance.now();
+    this.heard = this.flowed = performance.now();
     socket.onopen = () => {
       const { token, source, fresh, was } = this;
       socket.send(JSON.stringify({ token, source, fresh, was }));
@@ -71,13 +72,19 @@ class Line {
   send(pcm, stamp) {
     const { socket } = this;
     if (!this.wanted) return;
-    if (!socket || socket.readyState !== 1 || socket.bufferedAmount > STUCK) { this.unsent += 1; return; }
+    if (!socket || socket.readyState !== 1 || this.stuck(socket)) { this.unsent += 1; return; }
     const chunk = new Uint8Array(8 + pcm.byteLength);
     new DataView(chunk.buffer).setFloat64(0, stamp, true);
     chunk.set(new Uint8Array(pcm), 8);
     socket.send(chunk);
     this.passed += 1;
     this.here += 1;
+  }
+
+  stuck({ bufferedAmount }) {
+    const now = performance.now();
+    if (bufferedAmount <= STUCK) this.flowed = now;
+    return now - this.flowed > STUCK_MS;
   }
 
   say(order) { if (this.socket?.readyState === 1) this.socket.send(JSON.stringify(order)); }
