@@ -16,7 +16,6 @@ the labels spoken; those cells are marked † and no target is judged by them.
 import dataclasses
 import hashlib
 import json
-import os
 import shutil
 import time
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import tyro
-from processes import processor_minutes, workers
+from processes import PROCESSES, processor_minutes, workers
 from rewire_tables import CONTROLS, REWIRED, rounded, summary, table
 
 from refine import encoders, paths, runs
@@ -105,7 +104,7 @@ class Options:
     """Where the numbers are written."""
     quick: bool = False
     """A few steps of everything, into --work instead of --out: does it run?"""
-    jobs: int = max(1, min(2, os.cpu_count() or 1))
+    jobs: int = PROCESSES
     """Processes at a time, of one thread each."""
 
 

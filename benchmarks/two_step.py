@@ -14,18 +14,15 @@ ravdess is for evaluation alone (non-commercial): nothing that is trained on it 
 
 import dataclasses
 import json
-import os
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import tyro
-from processes import processor_minutes
+from processes import PROCESSES, processor_minutes, workers
 from two_step_tables import SHOTS, VARIANTS, Cell, Tested, summary, tables
 
 from refine import adapter, encoders, paths, probes
@@ -63,7 +60,7 @@ class Options:
     """Tune: folds among the speakers of train and dev; no test speaker is touched."""
     quick: bool = False
     """Three folds, one seed, a few steps."""
-    jobs: int = max(1, min(2, os.cpu_count() or 1))
+    jobs: int = PROCESSES
     """Processes at a time, of one thread each."""
     out: Path = paths.ROOT / "docs" / "measured" / "two_step.json"
     """Cells and numbers; the table goes beside it as .md."""
@@ -83,26 +80,25 @@ def main(options: Options) -> None:
     kept = _read(options.out, _about(options, config))
     wanted = list(_cells(options, corpora))
     missing = [cell for cell in wanted if cell.key not in kept["cells"]]
-    started, done = time.monotonic(), 0
+    started, before = time.monotonic(), kept.get("minutes", 0.0)
+    spent = kept.get("processor_minutes", 0.0)
     print(f"{len(missing)} of {len(wanted)} cells to measure", flush=True)
-    with ProcessPoolExecutor(options.jobs, get_context("spawn"), _start) as pool:
-        turns = {pool.submit(_measure, cell, config, options): cell for cell in missing}
-        for turn in as_completed(turns):
-            kept["cells"][turns[turn].key] = turn.result()
-            done += 1
+    with workers(options.jobs) as turns:
+        found = turns({cell.key: (_measure, cell, config, options) for cell in missing})
+        for done, (key, row) in enumerate(found, 1):
+            kept["cells"][key] = row
             minutes = (time.monotonic() - started) / 60
-            kept["minutes"] = kept.get("minutes", 0.0)
             if done % 10 == 0 or done == len(missing):
-                _write(options.out, kept | {"minutes": kept["minutes"] + minutes})
+                spending = spent + processor_minutes()
+                kept |= {"minutes": before + minutes, "processor_minutes": spending}
+                _write(options.out, kept)
                 left = minutes / done * (len(missing) - done)
                 print(f"{done} of {len(missing)}, {left:.1f} minutes left", flush=True)
-    total = kept.get("minutes", 0.0) + (time.monotonic() - started) / 60
     tested = [part for name, corpus in corpora.items() for part in _tested(name, corpus, options)]
     kept["numbers"] = summary(kept["cells"], wanted, tested, options.variants)
-    _write(options.out, kept | {"minutes": total})
-    told = f"{total:.0f} minutes on {options.jobs} processes of one thread"
-    kept["processor_minutes"] = kept.get("processor_minutes", 0.0) + processor_minutes()
-    told += f", {kept['processor_minutes']:.0f} of processor"
+    _write(options.out, kept)
+    told = f"{kept.get('minutes', 0.0):.0f} minutes on {options.jobs} processes of one thread"
+    told += f", {kept.get('processor_minutes', 0.0):.0f} of processor"
     text = tables(kept["numbers"], options.encoder, options.seeds, told)
     options.out.with_suffix(".md").write_text(text, encoding="utf-8")
     print(text)
@@ -174,12 +170,6 @@ def _config(options: Options) -> TwoStep:
 
 _OPENED: dict[str, Corpus] = {}
 _STATES: dict[str, dict[str, Any]] = {}
-
-
-def _start() -> None:
-    import torch
-
-    torch.set_num_threads(1)
 
 
 def _measure(cell: Cell, config: TwoStep, options: Options) -> dict[str, Any]:

@@ -14,6 +14,8 @@ from refine.recipes import dino as recipe
 
 sys.path.insert(0, str(paths.ROOT / "benchmarks"))
 import dino as benchmark
+import dino_systems as plan
+import dino_tables as tables
 
 TINY = recipe.Dino(
     long_seconds=0.3, short_seconds=0.15, min_seconds=0.4, noise="made", rooms="made", outputs=24,
@@ -25,7 +27,7 @@ TINY = recipe.Dino(
 @pytest.fixture
 def data(tmp_path):
     """Every corpus of the benchmark: tones of six voices, four to train on, two to test."""
-    for name in (*benchmark.TRAINED_ON, "ravdess"):
+    for name in (*plan.TRAINED_ON, "ravdess"):
         folder = speech.make_corpus(tmp_path / "data" / name)
         table = pd.read_csv(folder / "clips.csv")
         table["speaker"] = name[:4] + table["speaker"]
@@ -42,26 +44,27 @@ def tiny(monkeypatch):
     quick = {"seconds": 0.3, "noise": "made", "rooms": "made"}
     changes = {
         "X_VECTOR": quick | {"epochs": 0.1},
-        "PSEUDO": {"first": benchmark.Clustering(threshold=0.0, smallest=2, largest=500),
+        "PSEUDO": {"first": plan.Clustering(threshold=0.0, smallest=2, largest=500),
                    "last_epochs": 0.1, "all_epochs": 0.1, "seconds": 0.3},
         "TRANSFER": quick | {"head_epochs": 0.2, "all_epochs": 0.2},
     }  # fmt: skip
     for name, given in changes.items():
-        monkeypatch.setattr(benchmark, name, dataclasses.replace(getattr(benchmark, name), **given))
-    monkeypatch.setattr(benchmark, "CELLS", {"two stages": {}})
-    monkeypatch.setattr(benchmark, "TRIALS", 500)
+        monkeypatch.setattr(plan, name, dataclasses.replace(getattr(plan, name), **given))
+    for module in (benchmark, tables, plan):
+        monkeypatch.setattr(module, "CELLS", {"two stages": {}})
+    monkeypatch.setattr(plan, "TRIALS", 500)
 
 
 def test_every_cell_is_measured_and_kept(data, tiny, tiny_encoder, tmp_path, capsys):
     options = benchmark.Options(
         data=data, encoder=str(tiny_encoder()), work=tmp_path / "work", ship=tmp_path / "shipped",
-        out=tmp_path / "dino.json",
+        jobs=1, out=tmp_path / "dino.json",
     )  # fmt: skip
     benchmark.main(options)
     found = json.loads(options.out.read_text())
-    for system in benchmark.SYSTEMS:
+    for system in plan.SYSTEMS:
         cell = found["cells"][f"verification, {system}, seed 0"]
-        assert set(cell) == set(benchmark.TESTS)
+        assert set(cell) == set(plan.TESTS)
         for by in ("cosine", "PLDA"):
             assert 0 <= cell["ravdess"][by]["eer"]["value"] <= 1
     assert {"low", "high"} <= set(
@@ -84,10 +87,10 @@ def test_every_cell_is_measured_and_kept(data, tiny, tiny_encoder, tmp_path, cap
 
 
 def test_no_speaker_of_the_table_is_trained_on_and_ravdess_never(data, tmp_path):
-    assert "ravdess" not in benchmark.TRAINED_ON
-    for name, (corpus, split, _) in benchmark.TESTS.items():
-        assert split == "test" or corpus not in benchmark.TRAINED_ON, name
-    merged = benchmark.merged(data, benchmark.TRAINED_ON, tmp_path / "merged")
+    assert "ravdess" not in plan.TRAINED_ON
+    for name, (corpus, split, _) in plan.TESTS.items():
+        assert split == "test" or corpus not in plan.TRAINED_ON, name
+    merged = plan.merged(data, plan.TRAINED_ON, tmp_path / "merged")
     table = pd.read_csv(merged / "clips.csv")
     assert not table["speaker"].str[-2:].isin(["04", "05"]).any()
-    assert set(table["corpus"]) == set(benchmark.TRAINED_ON)
+    assert set(table["corpus"]) == set(plan.TRAINED_ON)

@@ -21,6 +21,7 @@ MELS = 80
 LOW, HIGH = 20.0, 7600.0  # Hz
 PREEMPHASIS = 0.97
 CONTEXT = 150  # frames to either side
+BLOCK = 500  # frames
 FLOOR = 1.1920929e-07  # energy of digital silence, as in Kaldi
 
 
@@ -32,12 +33,21 @@ def frames_of(samples: Int[Tensor, " batch"]) -> Int[Tensor, " batch"]:
 def log_mel(waveforms: Float[Tensor, "batch samples"]) -> Float[Tensor, "batch frames mels"]:
     """Log energies of 80 mel bands from 20 to 7600 Hz; equal to Kaldi's to 1e-3."""
     frames = waveforms.float().unfold(-1, WINDOW, HOP)  # (batch, frames, window)
+    if frames.is_cuda:
+        return _energies(frames)
+    # a few frames at a time stay in a processor's cache, which is three times as fast
+    blocks = [_energies(some) for clip in frames for some in clip.split(BLOCK)]
+    return torch.cat(blocks).view(*frames.shape[:2], MELS)
+
+
+def _energies(frames: Float[Tensor, "*frames window"]) -> Float[Tensor, "*frames mels"]:
     frames = frames - frames.mean(-1, keepdim=True)
     # the first sample of a frame stands for the one before it
     before = torch.cat([frames[..., :1], frames[..., :-1]], dim=-1)
     window, banks = _constants()
     frames = (frames - PREEMPHASIS * before) * window.to(frames)
-    power = torch.fft.rfft(frames, FFT).abs().square()  # (batch, frames, bins)
+    spectrum = torch.fft.rfft(frames, FFT)  # (*frames, bins)
+    power = spectrum.real.square() + spectrum.imag.square()
     return (power @ banks.to(power).T).clamp(min=FLOOR).log()
 
 
