@@ -72,20 +72,20 @@ def draw(degrees: float, reading: str, factor: str, done: bool) -> None:
     parts.append(svg.arrow(*at(here), *at(there), orange if factor == "voice" else blue, 5))
     parts.append(svg.circle(*at(here), 10, theme.paper(), stroke=theme.ink(), stroke_width=3))
     parts.append(svg.circle(*at(there), 10, theme.ink()))
-    parts.append(
-        svg.text(
-            600,
-            34,
-            f"Change {FACTORS[factor]} by 1. The readings:",
-            21,
-            "start",
-            opacity=0.85,
-        )
-    )
     moved = intervention.moved(degrees, reading, **{factor: 1.0})  # type: ignore[arg-type]
-    for row, (name, value, colour) in enumerate(
-        (("words", moved.words, blue), ("voice", moved.voice, orange))
-    ):
+    parts += readings(moved, factor, done)
+    parts.append(svg.text(600, 350, f"axes {degrees:g}° apart", 21, "start"))
+    alt = f"Axes {degrees:g} degrees apart; changing {FACTORS[factor]} "
+    alt += f"moves the words reading by {svg.signed(moved.words)}" if done else "moves the clip"
+    svg.show(parts, "lesson-intervention", alt)
+
+
+def readings(moved: intervention.Moved, factor: str, done: bool) -> list[str]:
+    """By how much each reading moved, as bars; that of the words is hidden until it is guessed."""
+    parts = [svg.text(600, 34, f"Change {FACTORS[factor]} by 1. The readings:", 21, "start",
+                      opacity=0.85)]  # fmt: skip
+    rows = (("words", moved.words, theme.after()), ("voice", moved.voice, theme.before()))
+    for row, (name, value, colour) in enumerate(rows):
         y, zero = 110 + 110 * row, 780
         parts.append(svg.text(600, y + 30, name, 24, "start", fill=colour, font_weight=600))
         parts.append(svg.line(zero, y - 8, zero, y + 52, theme.ink(0.5), 1.5))
@@ -94,15 +94,10 @@ def draw(degrees: float, reading: str, factor: str, done: bool) -> None:
             continue
         length = 150 * value
         parts.append(svg.rect(min(zero, zero + length), y, abs(length), 44, colour, rx=4))
-        side = 12 if value >= 0 else -12
-        parts.append(
-            svg.text(zero + length + side, y + 30, svg.signed(value), 24,
-                     "start" if value >= 0 else "end", font_weight=600)
-        )  # fmt: skip
-    parts.append(svg.text(600, 350, f"axes {degrees:g}° apart", 21, "start"))
-    alt = f"Axes {degrees:g} degrees apart; changing {FACTORS[factor]} "
-    alt += f"moves the words reading by {svg.signed(moved.words)}" if done else "moves the clip"
-    svg.show(parts, "lesson-intervention", alt)
+        side, anchor = (12, "start") if value >= 0 else (-12, "end")
+        end = zero + length + side
+        parts.append(svg.text(end, y + 30, svg.signed(value), 24, anchor, font_weight=600))
+    return parts
 
 
 def second(memory: Memory) -> None:
