@@ -1,6 +1,6 @@
 """What `two_step` does to emotion on speakers it never heard, beside end-to-end fine-tuning.
 
-    python benchmarks/two_step.py                 # mini; about 25 minutes on two cores
+    python benchmarks/two_step.py                 # mini
     python benchmarks/two_step.py --quick         # three folds, one seed, few steps: 1 minute
 
 emodb: leave one speaker out (10 folds). ravdess: five folds of four speakers, the first of them
@@ -30,6 +30,7 @@ from refine.corpus import Corpus, open_corpus
 from refine.metrics import classes
 from refine.recipes.two_step import PRESETS, TwoStep
 from refine.supervision import Rows
+from refine.training import resolve_precision
 
 FACTOR = "emotion"
 FEW = 12  # speakers of a corpus; they are left out one by one
@@ -210,7 +211,7 @@ def _run(
     from refine.end_to_end import fine_tune
     from refine.shaping import Shaping, Source, optimise
 
-    encoder = encoders.load(options.encoder, precision="fp32")
+    encoder = encoders.load(options.encoder, precision=resolve_precision(config.precision))
     kept = _STATES.setdefault(f"{corpus.name} {config.top_layers} {config.layers}", {})
     rows, labels = fold.rows, corpus.table[FACTOR].to_numpy(dtype=str)
     used = np.concatenate([rows.train, rows.held_out, fold.test])
@@ -272,6 +273,7 @@ def _about(options: Options, config: TwoStep) -> dict[str, Any]:
         "encoder": options.encoder,
         "fingerprint": encoders.peek(options.encoder).fingerprint,
         "options": dataclasses.asdict(config),
+        "precision": resolve_precision(config.precision),
         "dev": options.dev,
     }
 
