@@ -12,6 +12,7 @@ from refine.corpus import Corpus
 from refine.corpus_sources import store_uploads
 from refine.live import cloud, hub, recording, route, sources
 
+BARE = 40  # clips
 SOURCES = {
     "browser": ":material/mic: this browser",
     "clip": ":material/audio_file: a clip",
@@ -99,7 +100,13 @@ def choose_map() -> tuple[Corpus | None, str]:
     if not shown:
         return None, "all"
     corpus = pickers.opened(pickers.choose_corpus())
-    return corpus, pair.choose_split(corpus)
+    split = pair.choose_split(corpus)
+    if len(corpus.table) < BARE:
+        st.caption(
+            f"{len(corpus.table)} clips make a bare map; one of some hundreds, as of *demo*, has "
+            "more to stand beside."
+        )
+    return corpus, split
 
 
 def measured(

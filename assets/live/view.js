@@ -212,7 +212,7 @@ class Panel {
       for (const [name, list] of Object.entries(this.stats)) if (list.length > (name === 'labels' ? 500 : 2000)) list.shift();  // a quarter of an hour: a page must not grow
       const lost = this.stats.lost + this.stats.unsent;
       const sorted = this.stats.seen.slice(-60).sort((a, b) => a - b);
-      this.delay.textContent = `answers after ${Math.round(sorted[sorted.length >> 1])} ms` + (message.dropped ? ` · ${message.dropped} windows dropped` : '') + (lost ? ` · ${(0.02 * lost).toFixed(1)} s of sound lost` : '');
+      this.delay.textContent = `answers after ${Math.round(sorted[sorted.length >> 1])} ms` + (message.dropped ? ` · ${message.dropped} window${message.dropped === 1 ? '' : 's'} dropped` : '') + (lost ? ` · ${(0.02 * lost).toFixed(1)} s of sound lost` : '');
     };
     if (document.hidden) done(); else requestAnimationFrame(() => { this.draw(); done(); });
   }

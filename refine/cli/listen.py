@@ -161,7 +161,9 @@ class Board:
                 lines.append(Columns([self._panel(factor, role, said[role]) for role in said]))
             latency = self._answer["latency"]
             parts = ", ".join(f"{name} {value:.0f} ms" for name, value in latency.items())
-            lines.append(Text(f"{parts}; {self._answer['dropped']} windows dropped", "dim"))
+            dropped = self._answer["dropped"]
+            windows = "window" if dropped == 1 else "windows"
+            lines.append(Text(f"{parts}; {dropped} {windows} dropped", "dim"))
         if not self._heads:
             lines.append(Text("no head is fitted yet; see: python -m refine heads fit --help"))
         return Group(*lines)
