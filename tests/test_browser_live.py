@@ -10,6 +10,7 @@ import pytest
 from browser import Server, chromium, settled
 from live_window import HOLD, PAGE, PATIENCE, chromium_with, listen, stat, stop, window
 
+from pages.components import live_panel
 from refine.corpus import open_corpus
 
 pytestmark = [
@@ -133,3 +134,32 @@ def test_a_clip_is_played_as_if_it_were_live(server: Server, beeping: Any) -> No
         page.get_by_role("button", name="Listen").wait_for()  # it stopped by itself
         assert stat(page, "lost") == 0
         assert page.locator("[data-factor=emotion] .after .label").inner_text() != "–"
+
+
+@pytest.mark.parametrize(
+    ("after", "said"),
+    [
+        (("demo", "a", "b"), "2 answers, learned from demo"),
+        (
+            ("emodb", "a", "b", "c"),
+            "before: 2 answers, learned from demo. after: 3 answers, learned from emodb: played by "
+            "ten German actors. They know different answers: compare each with the truth, not with "
+            "the other.",
+        ),
+    ],
+)
+def test_heads_of_one_factor_may_know_different_answers(
+    beeping: Any, after: tuple[str, ...], said: str
+) -> None:
+    script = live_panel._assets()[0].replace("export default function", "function opened")
+    heads = {
+        role: {"corpus": corpus, "labels": labels}
+        for role, (corpus, *labels) in {"before": ("demo", "a", "b"), "after": after}.items()
+    }
+    with window(beeping) as page:
+        page.add_script_tag(content=script + "\nwindow.Panel = Panel;")
+        told = page.evaluate(
+            "([heads, hints]) => Panel.prototype.hint.call({data: {hints}}, 'content', heads)",
+            [heads, live_panel.HINTS],
+        )
+    assert told == said

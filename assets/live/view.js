@@ -237,9 +237,12 @@ class Panel {
     }
   }
 
+  // What the answers were learned from; two heads of one factor may know different ones.
   hint(factor, heads) {
-    const head = Object.values(heads)[0];
-    return `${head.labels.length} answers, learned from ${head.corpus}` + (this.data.hints?.[head.corpus] ? `: ${this.data.hints[head.corpus]}` : '');
+    const told = ({ labels, corpus }) => `${labels.length} answers, learned from ${corpus}` + (this.data.hints?.[corpus] ? `: ${this.data.hints[corpus]}` : '');
+    const every = Object.entries(heads), alike = new Set(every.map(([, head]) => `${head.corpus} ${head.labels}`)).size < 2;
+    if (alike) return told(every[0][1]);
+    return every.map(([role, head]) => `${role}: ${told(head)}`).join('. ') + '. They know different answers: compare each with the truth, not with the other.';
   }
 
   buildMaps() {
