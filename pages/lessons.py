@@ -1,5 +1,7 @@
 """Lessons: five short ones. Predict first, then see; no training wait, nothing is fetched."""
 
+import streamlit as st
+
 from pages.components import guard
 from pages.components.lessons import (
     anisotropy,
@@ -23,9 +25,10 @@ LESSONS: dict[int, frame.Lesson] = {
 def draw() -> None:
     lesson, screen = memory.place({n: len(one.screens) for n, one in LESSONS.items()})
     one = LESSONS[lesson]
-    frame.header(LESSONS, lesson, screen)
-    frame.body(one, lesson, screen)
-    frame.ending(one, last=screen == len(one.screens))
+    with st.container(key="lesson_page"):
+        frame.header(LESSONS, lesson, screen)
+        frame.body(one, lesson, screen)
+        frame.ending(one, last=screen == len(one.screens))
 
 
 guard.page(draw)

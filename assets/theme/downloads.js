@@ -4,6 +4,7 @@ if (!window.refineDownloads) {
 
   const label = (button, word) => {
     button.dataset.title = `Download as ${word}`;
+    button.classList.add('refine-file');
     button.setAttribute('aria-label', `Download as ${word}`);
     const text = document.createElement('span'); // Streamlit cleans away a script with tags in it
     text.className = 'refine-download';
