@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 import torch
 import tyro
+from processes import PROCESSES, processor_minutes, workers
 
 from refine import encoders, grid_engines, paths, probes, runs, subspace_map, training
 from refine.corpus import Corpus, open_corpus
@@ -114,6 +115,8 @@ class Options:
     """Score development speakers and other corpora, none of them in the reported table."""
     only: tuple[str, ...] = ()
     """Names of the variants to train; all by default."""
+    jobs: int = PROCESSES
+    """Processes at a time, of one thread each."""
     out: Path = paths.ROOT / "docs" / "measured" / "interventional.json"
     """Where the numbers are written; the table stands beside it as Markdown."""
 
@@ -233,21 +236,42 @@ class Bench:
 def main(options: Options) -> None:
     """Train and score what is not there yet, write and print."""
     content = _read(options)
-    bench = Bench(options)
-    if content.get("fingerprint") not in (None, bench.encoder.fingerprint):
+    encoder = encoders.peek(options.encoder)
+    if content.get("fingerprint") not in (None, encoder.fingerprint):
         content = {}  # another encoder: its cells say nothing of this one
     cells = content.setdefault("cells", {})
-    content |= {"encoder": bench.encoder.name, "fingerprint": bench.encoder.fingerprint}
-    content |= {"seeds": options.seeds, "trials": _described(bench.trials)}
-    for seed in range(2 if options.quick else options.seeds):
-        for name, variant in _variants(options).items():
-            key, told = f"{name} / {seed}", _told(variant)
-            if cells.get(key, {}).get("variant") != told:
-                cells[key] = {"variant": told, **bench.score(variant, seed)}
-                _write(options, content)
-                print(f"{key}: {cells[key]['seconds']:.0f} s", flush=True)
+    content |= {"encoder": encoder.name, "fingerprint": encoder.fingerprint}
+    trials = CHOSEN_BY if options.choose else REPORTED
+    content |= {"seeds": options.seeds, "trials": _described(trials)}
+    work = {
+        f"{name} / {seed}": (_scored, options, name, seed)
+        for seed in range(2 if options.quick else options.seeds)
+        for name, variant in _variants(options).items()
+        if cells.get(f"{name} / {seed}", {}).get("variant") != _told(variant)
+    }
+    first = next(iter(work), "")  # its features are kept on disk for all others
+    needs = {key: [first] for key in work if key != first}
+    before, spent = content.get("minutes", 0.0), content.get("processor_minutes", 0.0)
+    started = time.monotonic()
+    with workers(options.jobs) as turns:
+        for key, cell in turns(work, needs):
+            cells[key] = cell
+            content["minutes"] = before + (time.monotonic() - started) / 60
+            content["processor_minutes"] = spent + processor_minutes()
+            _write(options, content)
+            print(f"{key}: {cell['seconds']:.0f} s", flush=True)
     _write(options, content)
     print(_table(content))
+
+
+@cache
+def _bench(options: Options) -> Bench:
+    return Bench(options)
+
+
+def _scored(options: Options, name: str, seed: int) -> dict[str, Any]:
+    variant = VARIANTS[name]
+    return {"variant": _told(variant), **_bench(options).score(variant, seed)}
 
 
 def _variants(options: Options) -> dict[str, Variant]:
@@ -314,9 +338,11 @@ def _write(options: Options, content: dict[str, Any]) -> None:
 
 def _table(content: dict[str, Any]) -> str:
     """Variants × places: speaker EER in both subspaces, word accuracy, all against the raw."""
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for key, cell in content["cells"].items():
-        groups.setdefault(key.rsplit(" / ", 1)[0], []).append(cell)
+    every = content["cells"]
+    groups = {
+        name: [cell for key, cell in sorted(every.items()) if key.rsplit(" / ", 1)[0] == name]
+        for name in VARIANTS
+    }
     places = list(content["trials"])
     head = ["map", "seeds", "seconds"]
     head += [f"{place}: EER raw → speaker (relative)" for place in places]
@@ -324,11 +350,16 @@ def _table(content: dict[str, Any]) -> str:
     head += ["word UAR raw → content (kept)", "word in speaker"]
     lines = ["| " + " | ".join(head) + " |", "| --- " * len(head) + "|"]
     for name, cells in groups.items():
+        if not cells:
+            continue
         row = [name, str(len(cells)), f"{np.mean([c['cpu_seconds'] for c in cells]):.0f}"]
         row += [_eer(cells, place, "speaker") for place in places]
         row += [_plain(cells, place) for place in places]
         row += [_word(cells, "content"), _word_alone(cells, "speaker")]
         lines.append("| " + " | ".join(row) + " |")
+    if "minutes" in content:
+        told = f"{content['minutes']:.0f} minutes, {content['processor_minutes']:.0f} of processor."
+        lines = [told, "", *lines]
     return "\n".join(lines) + "\n"
 
 
