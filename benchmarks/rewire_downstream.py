@@ -35,6 +35,7 @@ from refine.embeddings import extract, open_embeddings
 from refine.files import read_json, write_json
 from refine.recipes import rewire
 from refine.splits import Split, split_of
+from refine.training import resolve_precision
 
 VERSION = 1  # raised when a cell changes its meaning
 
@@ -166,6 +167,7 @@ class _Found:
             "version": VERSION,
             "encoder": str(options.encoder),
             "fingerprint": encoders.peek(options.encoder).fingerprint,
+            "precision": resolve_precision("auto"),  # of training and fine-tuning
             "rewire": {k: v for k, v in config.items() if k not in ("positives", "seed")},
             **{k: getattr(options, k) for k in ("seeds", "draws", "steps", "tune_steps", "train")},
         }
@@ -337,7 +339,7 @@ class _Clips:
         steps = options.tune_steps
         looks = sorted({round(share * steps) for share in (0, 0.15, 0.3, 0.6, 1)})
         settings = Settings(steps, batch_size=16, seed=100 * seed, learning_rate=1e-4)
-        loaded = encoders.load(encoder)
+        loaded = encoders.load(encoder, precision=resolve_precision("auto"))
         return rounded(finetuned(loaded, waveforms, drawn, self.labels, few, settings, looks))
 
     def _few(self, rows: np.ndarray, most: int) -> np.ndarray:

@@ -112,16 +112,20 @@ def frozen(
             f"got {len(features)} feature tables, {len(drawn)} draws and {len(seeds)} seeds; "
             "give one of each a head"
         )
-    tables = [torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32)) for x in features]
+    # an array may serve many heads
+    single = {id(x): torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32)) for x in features}
+    tables = [single[id(x)] for x in features]
     layers, dim = tables[0].shape[1:]
     heads = Heads(seeds, layers, dim, classes, settings.width)
     optimizer = torch.optim.Adam(heads.parameters(), settings.learning_rate)
     batches = [_batches(rows, settings, seed) for rows, seed in zip(drawn, seeds, strict=True)]
     looked = np.concatenate([split.dev, split.test])
+    # layers first and in one piece: a look is then one product, as fast as memory is read
+    shown = {key: table[looked].transpose(0, 1).flatten(1) for key, table in single.items()}
     looks = []
     for step in range(settings.steps + 1):
         if step in looks_at(settings.steps):
-            looks.append(_look(heads, tables, looked))
+            looks.append(_look(heads, [shown[id(x)] for x in features]))
         if step < settings.steps:
             rows = np.stack([batch[step] for batch in batches])  # (heads, batch)
             x = torch.stack([table[row] for table, row in zip(tables, rows, strict=True)])
@@ -331,13 +335,15 @@ def _codes(
     return torch.from_numpy(codes), len(classes)
 
 
-def _look(heads: Heads, tables: list[Tensor], rows: np.ndarray) -> Int[np.ndarray, "heads n"]:
+def _look(
+    heads: Heads, tables: Sequence[Float[Tensor, "layers n_dim"]]
+) -> Int[np.ndarray, "heads n"]:
     """What each head says of some clips."""
     said = []
     with torch.inference_mode():
         weights = heads.layers.softmax(-1)
         for number, table in enumerate(tables):
-            mixed = torch.einsum("l,bld->bd", weights[number], table[rows])
+            mixed = (weights[number] @ table).view(-1, heads.into.shape[1])
             inner = mixed @ heads.into[number] + heads.into_bias[number]
             said.append((inner @ heads.out[number] + heads.out_bias[number]).argmax(-1))
     return torch.stack(said).numpy()
