@@ -35,8 +35,11 @@ GOALS = {
     "click to sound": 500,
     "linked selection": 700,
 }  # ms
-SWITCHED = ("Classes", "Compare", "Methods", "Corpora", "Overview", "Isotropy")
-PAIR = ("mini", "mini-rewire")
+SWITCHED = (
+    "Classes", "Compare", "Methods", "Corpora", "Overview", "Isotropy", "Subspaces", "Train",
+    "Live", "Lessons",
+)  # fmt: skip
+PAIR = ("mini", "mini-interventional")  # with subspaces, so that no page is empty
 DONE = """([place, before]) => {
     const app = document.querySelector('[data-testid="stApp"]');
     const head = document.querySelector('[data-testid="stMainBlockContainer"] h1');

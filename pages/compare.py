@@ -9,7 +9,7 @@ from pages.components import (
     beside,
     commands,
     compared,
-    figures,
+    forest,
     guard,
     measuring,
     pair,
@@ -33,11 +33,11 @@ def draw() -> None:
     source = str(st.session_state["corpus"])
     every = lineup.check(chosen, against)
     origins = [lineage.origin(name) for name in every]
-    labels = {one.name: one.label for one in origins}
+    labels = beside.labels(origins)
     shades = beside.colours(every)
     for sentence in lineage.cautions(origins, origins[0], corpus.fingerprint, split):
         st.warning(sentence, icon=":material/info:")
-    family(origins, shades)
+    family(origins, labels, shades)
     found = lineup.cached(chosen, against, corpus, split)
     if found is None:
         question = {"encoders": list(chosen), "against": against, "corpus": source, "split": split}
@@ -51,7 +51,7 @@ def draw() -> None:
         compared.take_along(every[1:], against, labels, source, corpus, split)
     st.subheader("How they trained")
     with guard.sentences():
-        compared.training(origins, shades)
+        compared.training(origins, labels, shades)
     st.subheader("How few labels, how few steps?")
     compared.learning(every, labels, shades, source, corpus, split)
     arguments = ["compare", "--encoders", *every[1:], "--against", against]
@@ -102,7 +102,9 @@ def base_of(chosen: Sequence[str]) -> str:
     return max(bases, key=bases.count) if bases else "mini"
 
 
-def family(origins: Sequence[lineage.Origin], shades: dict[str, str]) -> None:
+def family(
+    origins: Sequence[lineage.Origin], labels: dict[str, str], shades: dict[str, str]
+) -> None:
     """Where they come from, and in what they differ."""
     left, right = st.columns([4, 5], gap="large")
     with left:
@@ -113,11 +115,7 @@ def family(origins: Sequence[lineage.Origin], shades: dict[str, str]) -> None:
         every = st.toggle("Also options that only one of them has", key="every_option")
         rows = lineage.differences(origins, every)
         if rows:
-            # two runs may have one name
-            heads = [
-                one.label if [o.label for o in origins].count(one.label) == 1 else one.name
-                for one in origins
-            ]
+            heads = [labels[one.name] for one in origins]
             st.dataframe(
                 [{"": row.field} | dict(zip(heads, row.values, strict=True)) for row in rows],
                 hide_index=True, key="differences", height=min(38 * len(rows) + 40, 330),
@@ -143,11 +141,8 @@ def metrics(found: dict[str, Any], labels: dict[str, str], shades: dict[str, str
     headline = [metric for metric in names.HEADLINE if metric in there]
     if group == lineup.SUBSPACES:
         headline = [metric for metric in there if metric.endswith("probe_uar")][:9]
-    figures.show(
-        beside.forest(found, group, headline or list(there), labels, shades),
-        "forest",
-        f"{group}: metrics of {len(labels)} encoders with their intervals",
-    )
+    with st.container(key="forest"):
+        forest.show(found, group, headline or list(there), labels, shades, beside.look())
     total, sure = lineup.tested(found)
     n = {one["n_paired"] for one in found["encoders"].values()}
     clips = f"{min(n):,}" if len(n) == 1 else f"{min(n):,} to {max(n):,}"

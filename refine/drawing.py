@@ -48,13 +48,19 @@ class Line(NamedTuple):
     open: bool = False  # hollow points, as of "before"
 
 
-def svg(width: float, height: float, body: str, alt: str = "", grow: bool = True) -> str:
-    """A picture of this size in user units; it grows with its place, or `grow` no wider."""
+def svg(
+    width: float, height: float, body: str, alt: str = "", grow: bool = True, sized: bool = False
+) -> str:
+    """A picture of this size in user units; it grows with its place, or `grow` no wider.
+
+    `sized`: it says its size in pixels, for programs that open it as a file.
+    """
     title = f"<title>{escape(alt)}</title>" if alt else ""
     most = "" if grow else f'style="max-width:{width:g}px" '
+    size = f'width="{width:g}" height="{height:g}" ' if sized else ""
     return (
         f'<svg viewBox="0 0 {width:g} {height:g}" xmlns="http://www.w3.org/2000/svg" role="img" '
-        f'{most}font-family="Source Sans, system-ui, sans-serif">{title}{body}</svg>'
+        f'{size}{most}font-family="Source Sans, system-ui, sans-serif">{title}{body}</svg>'
     )
 
 

@@ -36,7 +36,7 @@ def address(server: Server, kin: Family, *encoders: str) -> str:
 
 def tags(page: Any) -> list[str]:
     """The encoders in the field."""
-    page.locator(".st-key-forest .scatterlayer .trace").first.wait_for()
+    page.locator(".st-key-forest .refine-plot span").first.wait_for()
     found = page.locator(TAGS)
     return [str(tag.get_attribute("aria-label")).split(" · ")[0] for tag in found.all()]
 
@@ -62,7 +62,9 @@ def test_choose_reload_and_share(server: Server, page: Any, driver: Any, kin: Fa
     page.reload()
     settled(page)
     assert tags(page) == ["first", "second"]
-    assert "EER" in page.locator(".st-key-forest").inner_text()
+    assert "speaker: metrics of 3 encoders" in str(
+        page.locator(".st-key-forest img").get_attribute("alt")
+    )
     rows = page.locator(".st-key-numbers [data-testid=stDataFrame]")
     assert not rows.count()
     click(page.locator(".st-key-numbers summary"), rows)  # drawn once it is unfolded
@@ -74,6 +76,26 @@ def test_choose_reload_and_share(server: Server, page: Any, driver: Any, kin: Fa
         "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
     )
     guest.context.close()
+
+
+def test_a_mark_says_its_number_and_the_forest_is_a_file(
+    server: Server, page: Any, kin: Family, tmp_path: Path
+) -> None:
+    page.goto(address(server, kin, kin.first.id))
+    settled(page)
+    plot = page.locator(".st-key-forest .refine-plot")
+    mark = plot.locator("span", has=page.locator("xpath=self::*[contains(@data-told,'first')]"))
+    until(page, mark.first.hover, "document.querySelector('.refine-plot span:hover') !== null")
+    told = page.evaluate(
+        "getComputedStyle(document.querySelector('.refine-plot span:hover'), '::after').content"
+    )
+    assert "first" in told
+    assert " to " in told
+    for form, begins in (("SVG", b"<svg"), ("PNG", b"\x89PNG")):
+        plot.hover()
+        button = plot.get_by_role("button", name=form)
+        file = download(button, tmp_path, f"refine forest.{form.lower()}")
+        assert file.read_bytes().startswith(begins)
 
 
 def test_a_pair_opens_on_another_page(server: Server, page: Any, kin: Family) -> None:

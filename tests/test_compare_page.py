@@ -233,9 +233,10 @@ def test_compare_shows_a_family(kin: Family, spawned: list) -> None:
     fields = list(app.dataframe[0].value.iloc[:, 0])
     assert "temperature" in fields
     assert "batch_size" not in fields
-    assert len(app.get("plotly_chart")) == 2  # forest, training curves
+    assert len(app.get("plotly_chart")) == 1  # training curves
     drawn = " ".join(str(element.proto) for element in app.get("html"))
     assert "Lineage: " in drawn
+    assert "isotropy: metrics of 3 encoders" in drawn
     assert "second" in drawn
     links = [link.proto for link in app.get("page_link")]
     queries = [proto.query_string for proto in links if "isotropy" in proto.page]
@@ -257,7 +258,8 @@ def test_every_group_of_metrics_opens(kin: Family) -> None:
             split="all",
         )  # fmt: skip
         assert not app.error
-        assert len(app.get("plotly_chart")) == 2
+        page = " ".join(str(element.proto) for element in app.get("html"))
+        assert f"{group}: metrics of 2 encoders" in page
 
 
 def test_what_is_missing_is_measured_in_the_background(kin: Family, spawned: list) -> None:

@@ -1,4 +1,5 @@
-// Every plot as a file: plotly's own button writes SVG, for print; beside it one for PNG, for slides.
+// Every plot as a file: SVG for print, PNG for slides. Plotly's own button writes SVG and gets one
+// for PNG beside it; a picture of ours (.refine-plot) has a button for each.
 if (!window.refineDownloads) {
   window.refineDownloads = true;
 
@@ -29,4 +30,25 @@ if (!window.refineDownloads) {
     own.after(png);
   };
   for (const kind of ['pointerover', 'focusin']) document.addEventListener(kind, offer);
+
+  const keep = (href, name) => {
+    const link = document.createElement('a');
+    link.href = href;
+    link.download = name;
+    link.click();
+  };
+
+  document.addEventListener('click', (event) => {
+    const button = event.target.closest?.('[data-save]');
+    const plot = button?.closest('.refine-plot');
+    if (!plot) return;
+    const image = plot.querySelector('img');
+    const name = `${plot.dataset.name}.${button.dataset.save}`;
+    if (button.dataset.save === 'svg') return keep(image.src, name);
+    const canvas = document.createElement('canvas');
+    canvas.width = 2 * image.naturalWidth;
+    canvas.height = 2 * image.naturalHeight;
+    canvas.getContext('2d').drawImage(image, 0, 0, canvas.width, canvas.height);
+    keep(canvas.toDataURL('image/png'), name);
+  });
 }

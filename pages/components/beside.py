@@ -1,6 +1,5 @@
-"""Encoders beside each other: colours, cards, forests of metrics, curves. Numbers come as given."""
+"""Encoders beside each other: colours, cards, curves. Numbers come as given."""
 
-import json
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
@@ -9,16 +8,13 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
-from plotly.subplots import make_subplots
 
-from pages.components import figures, theme
-from refine import drawing, lineup, names
+from pages.components import figures, pickers, theme
+from refine import drawing
 from refine.drawing import Look, lineage
-from refine.lineage import Node
+from refine.lineage import Node, Origin
 
-COLUMNS = 3  # of small charts in a row
-ROW = 32  # px an encoder takes in a chart
-GAP = 84  # px between rows of charts, for ticks and titles
+COLUMNS = 3  # of cards in a row
 MARKS = ("circle", "diamond", "square", "triangle-up", "cross", "star", "x", "hexagon")
 
 
@@ -33,6 +29,17 @@ def colours(every: Sequence[str]) -> dict[str, str]:
     reference, *others = every
     rest = [colour for colour in theme.palette() if colour != theme.before()]
     return {reference: theme.before()} | dict(zip(others, rest * 2, strict=False))
+
+
+def labels(origins: Sequence[Origin]) -> dict[str, str]:
+    """What each is called here: two of one name are told apart by their day, or their id."""
+    short = [one.label for one in origins]
+    dated = {
+        one.name: one.label if short.count(one.label) == 1 else pickers.encoder_label(one.name)
+        for one in origins
+    }
+    every = list(dated.values())
+    return {name: label if every.count(label) == 1 else name for name, label in dated.items()}
 
 
 def tree(nodes: Sequence[Node], shades: Mapping[str, str]) -> None:
@@ -50,109 +57,6 @@ def name(label: str, colour: str, hollow: bool, note: str = "") -> None:
     mark = theme.image(f'<svg viewBox="-9 -9 18 18">{circle}</svg>', "", "height:1.3rem")
     small = f"<small>{escape(note)}</small>" if note else ""
     st.html(f'<div class="refine-name">{mark}<b>{escape(label)}</b>{small}</div>')
-
-
-def forest(
-    found: dict[str, Any], group: str, metrics: Sequence[str],
-    labels: Mapping[str, str], shades: Mapping[str, str],
-) -> go.Figure:  # fmt: skip
-    """A small chart a metric: every encoder's value and interval; full marks changed surely.
-
-    The band is the reference's interval.
-    """
-    shown = [
-        {
-            "label": labels[name],
-            "colour": shades[name],
-            "reference": name == found["against"],
-            "cells": [
-                [one[side].get(group, {}).get(metric) for side in ("numbers", "changes")]
-                for metric in metrics
-            ],
-        }
-        for name, one in found["encoders"].items()
-    ]
-    # a figure of many panels takes longer to build than all else on the page
-    return _forest(json.dumps(shown), tuple(metrics), theme.before(), theme.paper())
-
-
-@st.cache_resource(max_entries=64, show_spinner=False)
-def _forest(encoded: str, metrics: tuple[str, ...], band: str, paper: str) -> go.Figure:
-    every = json.loads(encoded)
-    rows = -(-len(metrics) // COLUMNS)
-    height = rows * (ROW * len(every) + GAP) + 10
-    titles = [
-        _title(metric, next(one["cells"][place][0] for one in every if one["cells"][place][0]))
-        for place, metric in enumerate(metrics)
-    ]
-    figure = make_subplots(
-        rows=rows, cols=COLUMNS, horizontal_spacing=0.045, vertical_spacing=GAP / height,
-        subplot_titles=titles,
-    )  # fmt: skip
-    for place in range(len(metrics)):
-        where = {"row": place // COLUMNS + 1, "col": place % COLUMNS + 1}
-        for level, one in enumerate(every):
-            number, change = one["cells"][place]
-            if number is None:
-                continue
-            if one["reference"]:
-                figure.add_vrect(
-                    x0=number["low"], x1=number["high"], line_width=0, layer="below",
-                    fillcolor=theme.rgba(band, 0.15), exclude_empty_subplots=False, **where,
-                )  # fmt: skip
-            mark = _mark(number, change, level, one["label"], one["colour"], paper)
-            figure.add_trace(mark, **where)
-        figure.update_yaxes(
-            tickvals=list(range(len(every))), range=[len(every) - 0.4, -0.6],
-            ticktext=[_cut(one["label"]) for one in every],
-            showticklabels=where["col"] == 1, showgrid=False, **where,
-        )  # fmt: skip
-        figure.update_xaxes(nticks=4, **where)
-    figures.style(figure, height, showlegend=False)
-    figure.update_layout(margin={"t": 52, "b": 24})
-    for annotation in figure.layout.annotations:
-        annotation.update(font={"size": 14}, yshift=4)
-    return figure
-
-
-def _mark(
-    number: dict[str, Any], change: dict[str, Any] | None, level: int, label: str, colour: str,
-    paper: str,
-) -> go.Scatter:  # fmt: skip
-    word = lineup.verdict(change, number["direction"])
-    told = "the reference" if change is None and level == 0 else "no paired change"
-    if change is not None:
-        ends = f"{names.signed(change['low'])} to {names.signed(change['high'])}"
-        told = f"change {names.signed(change['value'])} ({ends}): {word}"
-    hollow = word in ("", "unsure")
-    between = f"{names.short(number['low'])} to {names.short(number['high'])}"
-    return go.Scatter(
-        x=[number["value"]],
-        y=[level],
-        mode="markers",
-        error_x={
-            "type": "data", "symmetric": False, "color": colour, "thickness": 3, "width": 0,
-            "array": [number["high"] - number["value"]],
-            "arrayminus": [number["value"] - number["low"]],
-        },
-        marker={
-            "size": 12, "color": paper if hollow else colour,
-            "line": {"width": 3, "color": colour},
-        },
-        hovertemplate=f"{names.short(number['value'])} ({between})<br>{told}"
-        f"<extra>{escape(label)}</extra>",
-    )  # fmt: skip
-
-
-def _title(metric: str, number: dict[str, Any]) -> str:
-    arrow = {"higher": "→ better", "lower": "← better"}.get(number["direction"], "")
-    place, _, last = metric.rpartition(": ")
-    title = f"{escape(place)}: {names.name(last)}" if place else names.name(metric)
-    return f"<b>{title}</b>  {arrow}"
-
-
-def _cut(label: str, most: int = 20) -> str:
-    return escape(label if len(label) <= most else f"{label[: most - 1]}…")
 
 
 def over_steps(

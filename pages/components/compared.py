@@ -140,7 +140,9 @@ def download(form: str, files: list[Path], label: str) -> None:
     )  # fmt: skip
 
 
-def training(origins: Sequence[lineage.Origin], shades: Mapping[str, str]) -> None:
+def training(
+    origins: Sequence[lineage.Origin], labels: Mapping[str, str], shades: Mapping[str, str]
+) -> None:
     """Curves of the runs among the encoders, one over the other."""
     rows = {one.name: one.run.metrics() for one in origins if one.run}
     rows = {name: frame for name, frame in rows.items() if curves_of(frame)}
@@ -152,7 +154,6 @@ def training(origins: Sequence[lineage.Origin], shades: Mapping[str, str]) -> No
         "Curve", columns, default=columns[0], key="curve", label_visibility="collapsed",
         format_func=lambda c: c.replace("_", " "), required=True, wrap=True,
     )  # fmt: skip
-    labels = {one.name: one.label for one in origins}
     shown = {labels[name]: frame for name, frame in rows.items() if column in frame}
     tints = {labels[name]: shades[name] for name in rows}
     figures.show(

@@ -64,7 +64,8 @@ def rgba(colour: str, alpha: float) -> str:
 
 def image(svg: str, alt: str, style: str = "") -> str:
     """An inline picture for `st.html`, which takes images but no <svg>."""
-    svg = svg.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
+    if "xmlns=" not in svg:
+        svg = svg.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
     data = base64.b64encode(svg.encode()).decode()
     return f'<img src="data:image/svg+xml;base64,{data}" alt="{escape(alt)}" style="{style}">'
 

@@ -1,0 +1,185 @@
+"""A forest: a small chart a metric, every encoder's value and interval in it, as one picture.
+
+Drawn as SVG: six to nine Plotly charts take longer to appear than all else on the page.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from html import escape
+from typing import Any, NamedTuple
+
+import streamlit as st
+
+from pages.components import theme
+from refine import drawing, lineup, names
+from refine.drawing import Look
+
+COLUMNS = 3
+WIDTH = 1230  # of the picture, in its own units
+MOST = 1400  # px it grows to
+NAMES = 172  # left of each row of charts
+GAP = 30  # between charts
+VALUES = 60  # right in a chart, for the values in figures
+ROW = 34  # an encoder
+TOP, BOTTOM = 44, 44  # of a chart, for its title and its ticks
+
+
+class Mark(NamedTuple):
+    """One encoder in one chart."""
+
+    label: str
+    colour: str
+    number: dict[str, Any]
+    change: dict[str, Any] | None
+    reference: bool
+
+    @property
+    def verdict(self) -> str:
+        return lineup.verdict(self.change, self.number["direction"])
+
+    @property
+    def sure(self) -> bool:
+        return self.verdict not in ("", "unsure")
+
+    def told(self) -> str:
+        """Value, interval and change in words, for who points at it."""
+        low, high = (names.short(self.number[end]) for end in ("low", "high"))
+        lines = [self.label, f"{names.short(self.number['value'])} ({low} to {high})"]
+        if self.change is not None:
+            ends = " to ".join(names.signed(self.change[end]) for end in ("low", "high"))
+            lines.append(f"{names.signed(self.change['value'])} ({ends}): {self.verdict}")
+        else:
+            lines.append("the reference" if self.reference else "no paired change")
+        return "\n".join(lines)
+
+
+class Box(NamedTuple):
+    """The place of a chart's marks."""
+
+    left: float
+    right: float
+    top: float
+    bottom: float
+
+
+def show(
+    found: dict[str, Any], group: str, metrics: Sequence[str], labels: Mapping[str, str],
+    shades: Mapping[str, str], look: Look,
+) -> None:  # fmt: skip
+    """Draw it, with what each mark says for the hand that points at it, and as a file."""
+    svg, spots = picture(found, group, metrics, labels, shades, look)
+    image = theme.image(svg, _alt(group, labels), "width:100%")
+    save = "".join(f'<button data-save="{form.lower()}">{form}</button>' for form in ("SVG", "PNG"))
+    st.html(
+        f'<div class="refine-plot" data-name="refine forest" '
+        f'style="max-width:{MOST}px;--paper:{look.paper}">{image}{"".join(spots)}'
+        f'<div class="refine-save">{save}</div></div>'
+    )
+
+
+def picture(
+    found: dict[str, Any], group: str, metrics: Sequence[str], labels: Mapping[str, str],
+    shades: Mapping[str, str], look: Look,
+) -> tuple[str, list[str]]:  # fmt: skip
+    """The SVG, and a span over every mark that tells it in words.
+
+    The band is the reference's interval; a full mark changed surely.
+    """
+    charts = {metric: _marks(found, group, metric, labels, shades) for metric in metrics}
+    levels = len(found["encoders"])
+    height = -(-len(charts) // COLUMNS) * (TOP + ROW * levels + BOTTOM)
+    parts = [f'<rect width="{WIDTH}" height="{height}" style="fill:{look.paper}"/>']
+    spots = []
+    for place, (metric, marks) in enumerate(charts.items()):
+        box = _box(place, levels)
+        if place % COLUMNS == 0:
+            parts += _labels([labels[name] for name in found["encoders"]], box, look)
+        parts += _chart(metric, marks, box, look)
+        spots += [_spot(mark, box, level, height) for level, mark in enumerate(marks) if mark]
+    return drawing.svg(WIDTH, height, "".join(parts), _alt(group, labels), sized=True), spots
+
+
+def _alt(group: str, labels: Mapping[str, str]) -> str:
+    return f"{group}: metrics of {len(labels)} encoders with their intervals"
+
+
+def _marks(
+    found: dict[str, Any], group: str, metric: str, labels: Mapping[str, str],
+    shades: Mapping[str, str],
+) -> list[Mark | None]:  # fmt: skip
+    """A mark an encoder, or None where it has no such number."""
+    marks: list[Mark | None] = []
+    for name, one in found["encoders"].items():
+        number, change = (one[side].get(group, {}).get(metric) for side in ("numbers", "changes"))
+        mark = Mark(labels[name], shades[name], number, change, name == found["against"])
+        marks.append(None if number is None else mark)
+    return marks
+
+
+def _box(place: int, levels: int) -> Box:
+    across, down = place % COLUMNS, place // COLUMNS
+    wide = (WIDTH - NAMES - GAP * (COLUMNS - 1)) / COLUMNS
+    left = NAMES + across * (wide + GAP)
+    top = down * (TOP + ROW * levels + BOTTOM) + TOP
+    return Box(left, left + wide - VALUES, top, top + ROW * levels)
+
+
+def _labels(labels: Sequence[str], box: Box, look: Look) -> Iterator[str]:
+    for level, label in enumerate(labels):
+        y = box.top + ROW * (level + 0.5) + 5
+        yield drawing.text(NAMES - 10, y, _cut(label), look, 15, "end")
+
+
+def _chart(metric: str, marks: Sequence[Mark | None], box: Box, look: Look) -> Iterator[str]:
+    known = [mark for mark in marks if mark is not None]
+    yield from _title(metric, known[0].number["direction"], box, look)
+    ends = [float(mark.number[end]) for mark in known for end in ("low", "value", "high")]
+    low, high = min(ends), max(ends)
+    pad = 0.06 * (high - low) or 0.5
+    scale = (box.right - box.left) / (high - low + 2 * pad)
+
+    def at(value: float) -> float:
+        return box.left + (value - low + pad) * scale
+
+    for value in drawing.ticks(low - pad, high + pad, most=4):
+        yield drawing.rule(at(value), box.top, at(value), box.bottom, look.ink, alpha=0.13)
+        tick = f"{value:g}".replace("-", "−")
+        yield drawing.text(at(value), box.bottom + 20, tick, look, 13.5, "middle", alpha=0.75)
+    for level, mark in enumerate(marks):
+        if mark is not None:
+            yield from _row(mark, box.top + ROW * (level + 0.5), at, box, look)
+
+
+def _title(metric: str, direction: str, box: Box, look: Look) -> Iterator[str]:
+    place, _, last = metric.rpartition(": ")
+    words = f"{place}: {names.name(last)}" if place else names.name(metric)
+    yield drawing.text(box.left, box.top - 14, words, look, 16, weight=650)
+    arrow = {"higher": "better →", "lower": "← better"}.get(direction, "")
+    yield drawing.text(box.right + VALUES, box.top - 14, arrow, look, 13.5, "end", alpha=0.75)
+
+
+def _row(mark: Mark, y: float, at: Any, box: Box, look: Look) -> Iterator[str]:
+    low, value, high = (at(mark.number[end]) for end in ("low", "value", "high"))
+    if mark.reference:
+        style = f"fill:{mark.colour};opacity:.15"
+        size = f'width="{max(1.0, high - low):.1f}" height="{box.bottom - box.top:.1f}"'
+        yield f'<rect x="{low:.1f}" y="{box.top:.1f}" {size} style="{style}"/>'
+    yield drawing.rule(low, y, high, y, mark.colour, width=3.5)
+    yield drawing.dot(value, y, mark.colour, look, not mark.sure, 6)
+    words, weight = names.short(mark.number["value"]), 700 if mark.sure else 400
+    yield drawing.text(box.right + VALUES, y + 5, words, look, 14.5, "end", weight)
+
+
+def _spot(mark: Mark, box: Box, level: int, height: float) -> str:
+    """A row of a chart that answers the pointer."""
+    place = {
+        "left": box.left / WIDTH,
+        "top": (box.top + ROW * level) / height,
+        "width": (box.right + VALUES - box.left) / WIDTH,
+        "height": ROW / height,
+    }
+    style = ";".join(f"{side}:{100 * share:.3f}%" for side, share in place.items())
+    return f'<span style="{style}" data-told="{escape(mark.told())}"></span>'
+
+
+def _cut(label: str, most: int = 21) -> str:
+    return label if len(label) <= most else f"{label[: most - 1]}…"

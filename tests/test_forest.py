@@ -1,0 +1,114 @@
+"""The forest of the Compare page: every number at its place, sure changes full, labels as text."""
+
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from pages.components import forest
+from refine.drawing import Look
+
+LOOK = Look("#000001", "#fffffe", "#aa0000", "#0000aa", "#888888", ("#00aa00",))
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def number(value: float, low: float, high: float, direction: str = "higher") -> dict[str, Any]:
+    return {"value": value, "low": low, "high": high, "direction": direction, "n": 9}
+
+
+def found(sides: dict[str, tuple[dict, dict]]) -> dict[str, Any]:
+    """An encoder's numbers and changes of one group."""
+    told = {name: {"numbers": {"g": n}, "changes": {"g": c}} for name, (n, c) in sides.items()}
+    return {"against": next(iter(sides)), "encoders": told}
+
+
+LINED = found(
+    {
+        "mini": ({"probe_uar": number(0.5, 0.4, 0.6), "eer": number(0.2, 0.1, 0.3, "lower")}, {}),
+        "<b>one</b>": (
+            {"probe_uar": number(0.8, 0.7, 0.9), "eer": number(0.25, 0.2, 0.3, "lower")},
+            {"probe_uar": number(0.3, 0.2, 0.4), "eer": number(0.05, -0.1, 0.2)},
+        ),
+        "two": (
+            {"eer": number(0.4, 0.35, 0.45, "lower")},
+            {"eer": number(0.2, 0.1, 0.3)},
+        ),
+    }
+)
+NAMES = {"mini": "mini", "<b>one</b>": "<b>one</b>", "two": "two"}
+SHADES = {"mini": "#aa0000", "<b>one</b>": "#0000aa", "two": "#00aa00"}
+
+
+@pytest.fixture(scope="module")
+def drawn() -> tuple[ElementTree.Element, list[str]]:
+    svg, spots = forest.picture(LINED, "g", ["probe_uar", "eer"], NAMES, SHADES, LOOK)
+    return ElementTree.fromstring(svg), spots
+
+
+def dots(drawn: ElementTree.Element, colour: str) -> list[tuple[float, float, bool]]:
+    """x, y and whether full, of an encoder's marks from left to right."""
+    marks = [
+        one for one in drawn.iter(f"{SVG}circle") if f"stroke:{colour}" in one.get("style", "")
+    ]
+    return [
+        (float(m.get("cx", "")), float(m.get("cy", "")), LOOK.paper not in m.get("style", ""))
+        for m in marks
+    ]
+
+
+def test_a_mark_stands_where_its_number_is(drawn) -> None:
+    svg, _ = drawn
+    (first, before), (second, _) = dots(svg, "#aa0000"), dots(svg, "#0000aa")
+    band = next(one for one in svg.iter(f"{SVG}rect") if "#aa0000" in one.get("style", ""))
+    unit = float(band.get("width", "")) / 0.2  # its interval is 0.4 to 0.6
+    assert second[0] - first[0] == pytest.approx(0.3 * unit, abs=0.2)
+    assert first[0] - float(band.get("x", "")) == pytest.approx(0.1 * unit, abs=0.2)
+    assert second[1] - first[1] == forest.ROW
+    assert before[0] > first[0]  # the next chart stands right of it
+
+
+def test_only_sure_changes_are_full(drawn) -> None:
+    svg, _ = drawn
+    assert [full for *_, full in dots(svg, "#aa0000")] == [False, False]  # the reference
+    assert [full for *_, full in dots(svg, "#0000aa")] == [True, False]
+    assert [full for *_, full in dots(svg, "#00aa00")] == [True]  # and no mark without a number
+
+
+def test_every_mark_is_told_in_words(drawn) -> None:
+    _, spots = drawn
+    assert len(spots) == 5
+    assert (
+        "&lt;b&gt;one&lt;/b&gt;\n0.800 (0.700 to 0.900)\n+0.300 (+0.200 to +0.400): better"
+        in spots[1]
+    )
+    assert "the reference" in spots[0]
+    assert "worse" in spots[-1]
+
+
+def test_a_label_is_text_and_a_long_one_is_cut(drawn) -> None:
+    svg, _ = drawn
+    texts = [one.text for one in svg.iter(f"{SVG}text")]
+    assert texts.count("<b>one</b>") == 1
+    assert {"Probe UAR", "EER", "better →", "← better"} <= set(texts)
+    long = {name: "n" * 40 if name == "two" else label for name, label in NAMES.items()}
+    cut, _ = forest.picture(LINED, "g", ["eer"], long, SHADES, LOOK)
+    assert f">{'n' * 20}…<" in cut
+
+
+@pytest.mark.parametrize("places", [1, 3, 4, 9])
+def test_charts_stand_beside_and_below_each_other(places: int) -> None:
+    metrics = [f"m{i}" for i in range(places)]
+    sides = {"mini": ({name: number(0.0, -1.0, 1.0) for name in metrics}, {})}
+    svg, spots = forest.picture(found(sides), "g", metrics, {"mini": "mini"}, SHADES, LOOK)
+    marks = dots(ElementTree.fromstring(svg), "#aa0000")
+    assert len(spots) == places
+    assert len({x for x, *_ in marks}) == min(places, forest.COLUMNS)
+    assert len({y for _, y, _ in marks}) == -(-places // forest.COLUMNS)
+    assert all(0 < x < forest.WIDTH for x, *_ in marks)
+
+
+def test_one_value_without_spread_is_drawn() -> None:
+    sides = {"mini": ({"m": number(2.0, 2.0, 2.0)}, {})}
+    svg, _ = forest.picture(found(sides), "g", ["m"], {"mini": "mini"}, SHADES, LOOK)
+    assert "nan" not in svg
+    assert len(dots(ElementTree.fromstring(svg), "#aa0000")) == 1
