@@ -53,6 +53,8 @@ DRAWN = """() => {
         && document.body.innerText.includes('mini-interventional')
         && document.body.innerText.includes('mini-two-step');
 }"""
+# nothing is measured or drawn in the background any more
+MEASURED = "() => !document.querySelector('[data-testid=\"stProgress\"]')"
 # a map of many points drawn by the component of the Classes page, and what was chosen in it
 LINKED = """
 import numpy as np, pandas as pd, streamlit as st
@@ -160,8 +162,6 @@ def switches(page: Any, url: str, address: str, rounds: int) -> dict[str, list[f
     found: dict[str, list[float]] = {title: [] for title in SWITCHED}
     for turn in range(rounds + 1):
         for title in SWITCHED:
-            if not page.get_by_role("link", name=title, exact=True).count():
-                continue
             before = page.evaluate("location.pathname")
             link = page.locator('[data-testid="stSidebarNav"]').get_by_role("link", name=title)
             handle = link.first.element_handle()
@@ -172,7 +172,11 @@ def switches(page: Any, url: str, address: str, rounds: int) -> dict[str, list[f
             page.wait_for_timeout(400)
             if turn:  # the first is the warm-up
                 found[title].append(took)
-    return {title: times for title, times in found.items() if times}
+            else:
+                page.wait_for_function(MEASURED)
+                page.wait_for_timeout(2_000)
+                page.wait_for_function(MEASURED)
+    return found
 
 
 def sounds(page: Any, url: str, options: Options) -> list[float]:
