@@ -141,8 +141,7 @@ def metrics(found: dict[str, Any], labels: dict[str, str], shades: dict[str, str
     headline = [metric for metric in names.HEADLINE if metric in there]
     if group == lineup.SUBSPACES:
         headline = [metric for metric in there if metric.endswith("probe_uar")][:9]
-    with st.container(key="forest"):
-        forest.show(found, group, headline or list(there), labels, shades, beside.look())
+    forest.show(found, group, headline or list(there), labels, shades)
     total, sure = lineup.tested(found)
     n = {one["n_paired"] for one in found["encoders"].values()}
     clips = f"{min(n):,}" if len(n) == 1 else f"{min(n):,} to {max(n):,}"

@@ -2,7 +2,8 @@
 
 import streamlit as st
 
-from pages.components import beside, guard, theme
+from pages.components import guard, theme
+from pages.components.picture import look
 from refine import methods, pictures
 
 
@@ -44,7 +45,7 @@ def picture(section: methods.Section) -> None:
     left, right = st.columns([3, 2], gap="large", vertical_alignment="center")
     drawn = pictures.PICTURES[section.key]
     with left:
-        st.html(theme.image(drawn.draw(beside.look()), drawn.alt, "width:100%;display:block"))
+        st.html(theme.image(drawn.draw(look()), drawn.alt, "width:100%;display:block"))
     with right:
         st.markdown(f"**It pulls together** {drawn.pulls}")
         st.markdown(f"**It pushes apart** {drawn.pushes}")

@@ -36,7 +36,7 @@ def test_intervene_hear_undo_see_and_share(server: Server, page: Any, measured: 
     settled(page)
     page.locator(".refine-moved").wait_for()
     page.get_by_text("You changed the voice.").wait_for()
-    page.locator(".st-key-bench_plane .scatterlayer .trace").first.wait_for()
+    page.locator(".st-key-bench_plane .refine-plot span").first.wait_for()
 
     words = page.get_by_text("You changed the words.")
     click(page.get_by_role("button", name="Same voice, other words"), words)

@@ -6,6 +6,8 @@ from xml.etree import ElementTree
 import pytest
 
 from pages.components import forest
+from pages.components.picture import Picture
+from refine import drawing
 from refine.drawing import Look
 
 LOOK = Look("#000001", "#fffffe", "#aa0000", "#0000aa", "#888888", ("#00aa00",))
@@ -14,6 +16,10 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 def number(value: float, low: float, high: float, direction: str = "higher") -> dict[str, Any]:
     return {"value": value, "low": low, "high": high, "direction": direction, "n": 9}
+
+
+def as_svg(made: Picture) -> str:
+    return drawing.svg(made.width, made.height, "".join(made.parts))
 
 
 def found(sides: dict[str, tuple[dict, dict]]) -> dict[str, Any]:
@@ -41,8 +47,8 @@ SHADES = {"mini": "#aa0000", "<b>one</b>": "#0000aa", "two": "#00aa00"}
 
 @pytest.fixture(scope="module")
 def drawn() -> tuple[ElementTree.Element, list[str]]:
-    svg, spots = forest.picture(LINED, "g", ["probe_uar", "eer"], NAMES, SHADES, LOOK)
-    return ElementTree.fromstring(svg), spots
+    made = forest.forest(LINED, "g", ["probe_uar", "eer"], NAMES, SHADES, LOOK)
+    return ElementTree.fromstring(as_svg(made)), [spot.told for spot in made.spots]
 
 
 def dots(drawn: ElementTree.Element, colour: str) -> list[tuple[float, float, bool]]:
@@ -77,10 +83,7 @@ def test_only_sure_changes_are_full(drawn) -> None:
 def test_every_mark_is_told_in_words(drawn) -> None:
     _, spots = drawn
     assert len(spots) == 5
-    assert (
-        "&lt;b&gt;one&lt;/b&gt;\n0.800 (0.700 to 0.900)\n+0.300 (+0.200 to +0.400): better"
-        in spots[1]
-    )
+    assert "<b>one</b>\n0.800 (0.700 to 0.900)\n+0.300 (+0.200 to +0.400): better" in spots[1]
     assert "the reference" in spots[0]
     assert "worse" in spots[-1]
 
@@ -91,17 +94,17 @@ def test_a_label_is_text_and_a_long_one_is_cut(drawn) -> None:
     assert texts.count("<b>one</b>") == 1
     assert {"Probe UAR", "EER", "better →", "← better"} <= set(texts)
     long = {name: "n" * 40 if name == "two" else label for name, label in NAMES.items()}
-    cut, _ = forest.picture(LINED, "g", ["eer"], long, SHADES, LOOK)
-    assert f">{'n' * 20}…<" in cut
+    cut = forest.forest(LINED, "g", ["eer"], long, SHADES, LOOK)
+    assert f">{'n' * 20}…<" in as_svg(cut)
 
 
 @pytest.mark.parametrize("places", [1, 3, 4, 9])
 def test_charts_stand_beside_and_below_each_other(places: int) -> None:
     metrics = [f"m{i}" for i in range(places)]
     sides = {"mini": ({name: number(0.0, -1.0, 1.0) for name in metrics}, {})}
-    svg, spots = forest.picture(found(sides), "g", metrics, {"mini": "mini"}, SHADES, LOOK)
-    marks = dots(ElementTree.fromstring(svg), "#aa0000")
-    assert len(spots) == places
+    made = forest.forest(found(sides), "g", metrics, {"mini": "mini"}, SHADES, LOOK)
+    marks = dots(ElementTree.fromstring(as_svg(made)), "#aa0000")
+    assert len(made.spots) == places
     assert len({x for x, *_ in marks}) == min(places, forest.COLUMNS)
     assert len({y for _, y, _ in marks}) == -(-places // forest.COLUMNS)
     assert all(0 < x < forest.WIDTH for x, *_ in marks)
@@ -109,6 +112,6 @@ def test_charts_stand_beside_and_below_each_other(places: int) -> None:
 
 def test_one_value_without_spread_is_drawn() -> None:
     sides = {"mini": ({"m": number(2.0, 2.0, 2.0)}, {})}
-    svg, _ = forest.picture(found(sides), "g", ["m"], {"mini": "mini"}, SHADES, LOOK)
+    svg = as_svg(forest.forest(found(sides), "g", ["m"], {"mini": "mini"}, SHADES, LOOK))
     assert "nan" not in svg
     assert len(dots(ElementTree.fromstring(svg), "#aa0000")) == 1

@@ -113,7 +113,9 @@ def test_the_bench_measures_goes_back_and_is_shared(pair: dict[str, str], heard:
 
     again = opened(**{k: v[0] if isinstance(v, list) else v for k, v in shared.items()})
     assert "You changed the pace." in words(again)
-    assert len(again.get("plotly_chart")) == 2
+    drawn = " ".join(element.proto.body for element in again.get("html"))
+    assert "How far each space moved" in drawn
+    assert "How far one subspace moved against the other" in drawn
 
 
 def test_two_recordings(pair: dict[str, str], heard: None) -> None:

@@ -117,8 +117,9 @@ def spoken(bench: Bench) -> Moved | None:
                 sound(waveforms[side], side, f"{title} utterance")
     if len(waveforms) < len(sides):
         return None
+    wait_s = WAIT_S if listening.state() == "ready" else 0.0  # a cold one takes many seconds
     vectors = {
-        side: listening.embed(list(bench.encoders.values()), waveform, WAIT_S)
+        side: listening.embed(list(bench.encoders.values()), waveform, wait_s)
         for side, waveform in waveforms.items()
     }
     if vectors["first"] is None or vectors["second"] is None:

@@ -6,9 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import streamlit as st
 
-from pages.components import bench_figures, figures, theme
+from pages.components import bench_figures, picture, theme
 from pages.components.player import escape as md
-from pages.components.subspace_figures import label
 from refine import interventions
 from refine.audio import Waveform
 from refine.corpus import Corpus
@@ -53,21 +52,18 @@ def draw(bench: Bench, moved: Moved) -> None:
     st.html(f'<div class="refine-moved">{"".join(tile(bench, moved, n) for n in moved.far)}</div>')
     two = len(names) >= 2
     left, right = st.columns([7, 6], gap="large") if two else (st.container(), None)
+    look = picture.look()
     with left:
-        figures.show(
-            bench_figures.rulers(bench.scale, moved.far),
-            "bench_rulers",
-            "How far each space moved, beside pairs of the corpus",
-        )
+        rulers = bench_figures.rulers(bench.scale, moved.far, look)
+        told = "How far each space moved, beside pairs of the corpus"
+        picture.show(rulers, "bench_rulers", told, bench_figures.MOST)
     if right is not None:
         past = [one.far for one in st.session_state["bench_history"][:-1]][-5:]
         past = [far for far in past if set(names) <= set(far)]
         with right:
-            figures.show(
-                bench_figures.plane(bench.scale, (names[0], names[1]), moved.far, past),
-                "bench_plane",
-                "How far one subspace moved against the other",
-            )
+            plane = bench_figures.plane(bench.scale, (names[0], names[1]), moved.far, past, look)
+            told = "How far one subspace moved against the other"
+            picture.show(plane, "bench_plane", told, bench_figures.MOST)
     strip(names)
     missing = f" The corpus has no pairs of: {', '.join(bench.scale.missing)}." * bool(
         bench.scale.missing
@@ -89,7 +85,7 @@ def tile(bench: Bench, moved: Moved, space: str) -> str:
     like = interventions.nearest(moved.raw[space], reference)
     below = interventions.share_below(moved.raw[space], reference)[like]
     return (
-        f'<div style="border-color:{colour}"><span>{escape(label(space))}</span>'
+        f'<div style="border-color:{colour}"><span>{escape(bench_figures.name(space))}</span>'
         f'<b style="color:{colour}">{moved.far[space]:.2f}</b>'
         f"<small>closest to <i>{escape(like)}</i>, of which {below:.0%} are nearer<br>"
         f"cosine distance {moved.raw[space]:.3f}</small></div>"
@@ -147,7 +143,7 @@ def bars(moved: Moved, names: list[str], width: int = 160) -> str:
         )
     high = 4 + 17 * (len(names) + 1)
     svg = f'<svg viewBox="0 0 {width} {high}">{"".join(rows)}</svg>'
-    told = ", ".join(f"{label(name)} {far:.2f}" for name, far in moved.far.items())
+    told = ", ".join(f"{bench_figures.name(name)} {far:.2f}" for name, far in moved.far.items())
     return theme.image(svg, told, f"width:100%;max-width:{width}px;display:block")
 
 

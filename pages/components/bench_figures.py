@@ -1,18 +1,44 @@
-"""Charts of the intervention bench: how far each space moved, beside pairs of the corpus."""
+"""Pictures of the intervention bench: how far each space moved, beside pairs of the corpus."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
-import plotly.graph_objects as go
 
-from pages.components import figures, theme
-from pages.components.subspace_figures import label
+from pages.components import theme
+from pages.components.picture import Picture, Spot
+from refine import drawing
+from refine.drawing import Look
 from refine.interventions import BEFORE, KINDS, Scale, density
 
 LONGEST = 1.6  # of an axis, in strangers; what lies beyond stands at its edge
+TICKS = (0.0, 0.5, 1.0, 1.5)
 POINTS = 260  # of a kind on the plane
-GRID = np.linspace(0, LONGEST, 161)
-SYMBOLS = dict(zip(KINDS, ("star", "triangle-up", "diamond", "circle"), strict=True))
+GRID = np.linspace(0, LONGEST, 97)
+WIDE = 560  # of a picture, in its own units
+MOST = 680  # px it grows to
+LEFT, RIGHT = 214, 14  # of the hills
+RIDGE, HEAD = 32, 40  # a kind of pair, and the name of a space above its kinds
+SIDE = 494  # of the plane
+CORNER = (62, 12)  # its left upper corner
+# kind -> a mark of about twelve units across
+MARKS = dict(
+    zip(
+        KINDS,
+        (
+            "M0,-6L1.5,-2 5.7,-1.9 2.3,0.8 3.5,4.9 0,2.5 -3.5,4.9 -2.3,0.8 -5.7,-1.9 -1.5,-2Z",
+            "M0,-4.8L4.2,2.4 -4.2,2.4Z",
+            "M0,-4.6L4.6,0 0,4.6 -4.6,0Z",
+            "M-3.5,0A3.5,3.5 0 1 1 3.5,0A3.5,3.5 0 1 1 -3.5,0Z",
+        ),
+        strict=True,
+    )
+)
+
+
+def name(space: str) -> str:
+    """How a space is called on a picture."""
+    return "before" if space == BEFORE else f"{space} subspace"
 
 
 def kind_colours() -> dict[str, str]:
@@ -22,202 +48,153 @@ def kind_colours() -> dict[str, str]:
     return dict(zip(KINDS, (theme.ink(), clear, palette[3], palette[4]), strict=True))
 
 
-def rulers(scale: Scale, relative: Mapping[str, float], height: int | None = None) -> go.Figure:
-    """A ridge a kind of pair in each space, and where the intervention stands.
+def rulers(scale: Scale, relative: Mapping[str, float], look: Look) -> Picture:
+    """A hill a kind of pair in each space, and where the intervention stands.
 
     relative: distance in each space, in units of two strangers who say different things.
     """
-    figure = go.Figure()
-    spaces = list(scale.spaces)
     kinds = [kind for kind in KINDS if kind not in scale.missing]
-    tall = len(kinds) + 1.0
-    shades = kind_colours()
-    for row, space in enumerate(reversed(spaces)):
-        base = row * tall
-        reference = scale.spaces[space]
+    each = HEAD + RIDGE * len(kinds)
+    bottom = each * len(scale.spaces) + 6
+    parts: list[str] = []
+    for value in TICKS:
+        parts.append(drawing.rule(_at(value), 20, _at(value), bottom, look.ink, alpha=0.12))
+        tick = drawing.text(_at(value), bottom + 20, f"{value:g}", look, 15.5, "middle", alpha=0.75)
+        parts.append(tick)
+    middle = (LEFT + WIDE - RIGHT) / 2
+    parts.append(drawing.text(middle, bottom + 44, "distance, in strangers", look, 16.5, "middle"))
+    spots: list[Spot] = []
+    for row, space in enumerate(scale.spaces):
+        top = row * each
         for place, kind in enumerate(kinds):
-            floor = base + len(kinds) - 1 - place
-            ridge = density(reference.pairs[kind] / reference.unit, GRID)
-            tops = floor + 1.25 * ridge / ridge.max()
-            figure.add_scatter(
-                x=np.concatenate([GRID, GRID[::-1]]),
-                y=np.concatenate([tops, np.full(len(GRID), floor)]),
-                fill="toself",
-                fillcolor=_thin(shades[kind], 0.38),
-                line={"color": shades[kind], "width": 1.3},
-                mode="lines",
-                hoverinfo="skip",
-                showlegend=False,
-            )
-            middle = reference.medians[kind]
-            figure.add_scatter(
-                x=[min(middle.value / reference.unit, LONGEST)],
-                y=[floor + 0.12],
-                mode="markers",
-                marker={"symbol": "line-ns", "size": 9, "line": {"color": theme.ink(), "width": 2}},
-                hovertemplate=f"{kind}: median distance {middle.value:.3f} "
-                f"({middle.low:.3f} to {middle.high:.3f}), {middle.n:,} pairs<extra></extra>",
-                showlegend=False,
-            )
-        _stand(figure, space, relative[space], base, len(kinds))
-        figure.add_annotation(
-            text=f"<b>{label(space)}</b>",
-            x=-0.01,
-            xref="x domain",
-            y=base + len(kinds) + 0.42,
-            showarrow=False,
-            xanchor="right",
-            font={"size": 15},
-        )
-    figures.style(figure, height or 60 + 180 * len(spaces), "distance, in strangers")
-    figure.update_layout(margin={"t": 16, "l": 8})
-    figure.update_xaxes(range=[-0.02, LONGEST + 0.04], tickvals=[0, 0.5, 1, 1.5])
-    figure.update_yaxes(
-        tickvals=[row * tall + at + 0.3 for row in range(len(spaces)) for at in range(len(kinds))],
-        ticktext=[_coloured(kind, shades[kind]) for kind in reversed(kinds)] * len(spaces),
-        tickfont={"size": 12.5},
-        showgrid=False,
-        range=[-0.25, tall * len(spaces) + 0.1],
-    )
-    return figure
+            floor = top + HEAD + RIDGE * (place + 1)
+            parts += _hill(scale, space, kind, floor, look)
+            spots.append(_told(scale, space, kind, floor))
+        parts += _stand(space, relative[space], top, top + each, look)
+        words = f"{name(space)}\nthis intervention: {relative[space]:.2f}"
+        spots.append(Spot(_at(relative[space]) - 14, top + 10, 28, 28, words))
+    return Picture(WIDE, bottom + 56, parts, spots)
 
 
-def _stand(figure: go.Figure, space: str, far: float, base: float, kinds: int) -> None:
-    """The line and mark of the intervention in one space."""
-    colour = theme.before() if space == BEFORE else theme.after()
-    x = min(far, LONGEST)
-    top = base + kinds + 0.4
-    figure.add_scatter(
-        x=[x, x],
-        y=[base - 0.1, top],
-        mode="lines",
-        line={"color": colour, "width": 3},
-        hoverinfo="skip",
-        showlegend=False,
+def _at(value: float) -> float:
+    """x of a distance on the rulers."""
+    return LEFT + (WIDE - LEFT - RIGHT) * min(value, LONGEST) / LONGEST
+
+
+def _hill(scale: Scale, space: str, kind: str, floor: float, look: Look) -> Iterator[str]:
+    """The density of the distances of one kind, its name and its median."""
+    shade, reference = kind_colours()[kind], scale.spaces[space]
+    ridge = density(reference.pairs[kind] / reference.unit, GRID)
+    tops = floor - 1.22 * RIDGE * ridge / ridge.max()
+    line = "L".join(f"{_at(x):.1f},{y:.1f}" for x, y in zip(GRID, tops, strict=True))
+    style = f"fill:{_thin(shade, 0.38)};stroke:{shade};stroke-width:1.3;stroke-linejoin:round"
+    yield f'<path d="M{LEFT},{floor}L{line}L{_at(LONGEST):.1f},{floor}Z" style="{style}"/>'
+    yield drawing.text(LEFT - 9, floor - 5, kind, look, 15.5, "end", colour=shade)
+    x = _at(reference.medians[kind].value / reference.unit)
+    yield drawing.rule(x, floor - 9, x, floor, look.ink, width=2)
+
+
+def _told(scale: Scale, space: str, kind: str, floor: float) -> Spot:
+    middle = scale.spaces[space].medians[kind]
+    words = (
+        f"{name(space)}: {kind}\nmedian distance {middle.value:.3f} ({middle.low:.3f} to "
+        f"{middle.high:.3f})\n{middle.n:,} pairs"
     )
-    figure.add_scatter(
-        x=[x],
-        y=[top],
-        mode="markers+text",
-        text=[f" <b>{far:.2f}</b>{' →' if far > LONGEST else ''}"],
-        textposition="middle right" if x < 0.8 * LONGEST else "middle left",
-        textfont={"size": 17, "color": colour},
-        marker={
-            "size": 16,
-            "color": theme.paper() if space == BEFORE else colour,
-            "line": {"color": colour, "width": 3.5},
-        },
-        hovertemplate=f"this intervention: {far:.2f}<extra>{label(space)}</extra>",
-        showlegend=False,
-        cliponaxis=False,
-    )
+    return Spot(0, floor - RIDGE, WIDE - RIGHT, RIDGE, words)
+
+
+def _stand(space: str, far: float, top: float, bottom: float, look: Look) -> Iterator[str]:
+    """The name of a space, and the line and mark of the intervention in it."""
+    yield drawing.text(LEFT - 9, top + 30, name(space), look, 17, "end", weight=650)
+    colour, x = look.before if space == BEFORE else look.after, _at(far)
+    yield drawing.rule(x, top + 24, x, bottom, colour, width=3)
+    yield drawing.dot(x, top + 24, colour, look, space == BEFORE, 7.5)
+    words = f"{far:.2f}{' →' if far > LONGEST else ''}"
+    side, anchor = (16, "start") if far < 0.8 * LONGEST else (-16, "end")
+    yield drawing.text(x + side, top + 30, words, look, 18, anchor, weight=700, colour=colour)
 
 
 def plane(
     scale: Scale,
     axes: tuple[str, str],
     relative: Mapping[str, float],
-    past: Sequence[Mapping[str, float]] = (),
-    height: int = 600,
-) -> go.Figure:
+    past: Sequence[Mapping[str, float]],
+    look: Look,
+) -> Picture:
     """How far one subspace moved against how far the other did, among the pairs of the corpus."""
-    figure = go.Figure()
-    _clouds(figure, scale, axes)
-    _trail(figure, axes, relative, past)
-    figures.style(
-        figure,
-        height,
-        f"how far {label(axes[0])} moved",
-        f"how far {label(axes[1])} moved",
-        dragmode="pan",
-    )
-    figure.update_layout(margin={"t": 16})
-    box = {
-        "range": [-0.04, LONGEST + 0.02],
-        "tickvals": [0, 0.5, 1, 1.5],
-        "showline": True,
-        "linecolor": theme.ink(0.35),
-        "zeroline": False,
-    }
-    figure.update_xaxes(**box)
-    figure.update_yaxes(**box)
-    return figure
+    kinds = [kind for kind in KINDS if kind not in scale.missing]
+    parts = [*_frame(axes, look), *_clouds(scale, axes, kinds)]
+    spots = []
+    for kind in kinds:
+        x, y = _place(*(scale.spaces[axis].medians[kind].value / scale.spaces[axis].unit
+                        for axis in axes))  # fmt: skip
+        lines = kind.split(", ")
+        wide, high = 9 * max(map(len, lines)) + 8, 19 * len(lines) + 4
+        style = f"fill:{look.paper};opacity:.72"
+        box = f'x="{x - wide / 2:.1f}" y="{y - high / 2:.1f}" width="{wide:.1f}" height="{high}"'
+        parts.append(f'<rect {box} rx="3" style="{style}"/>')
+        for place, words in enumerate(lines):
+            at = y - high / 2 + 16 + 19 * place
+            shade = kind_colours()[kind]
+            parts.append(drawing.text(x, at, words, look, 16, "middle", 650, colour=shade))
+    parts += _trail(axes, relative, past, look)
+    x, y = _place(*(relative[axis] for axis in axes))
+    told = "\n".join(f"{name(axis)} {relative[axis]:.2f}" for axis in axes)
+    spots.append(Spot(x - 16, y - 16, 32, 32, f"this intervention\n{told}"))
+    return Picture(WIDE, CORNER[1] + SIDE + 56, parts, spots)
 
 
-def _clouds(figure: go.Figure, scale: Scale, axes: tuple[str, str]) -> None:
-    """Pairs of the corpus, each kind with its name at its medians."""
-    shades = kind_colours()
+def _place(x: float, y: float) -> tuple[float, float]:
+    """Where two distances are on the plane."""
+    left, top = CORNER
+    unit = (SIDE - 16) / LONGEST
+    return left + 8 + unit * min(x, LONGEST), top + SIDE - 8 - unit * min(y, LONGEST)
+
+
+def _frame(axes: tuple[str, str], look: Look) -> Iterator[str]:
+    left, top = CORNER
+    bottom = top + SIDE
+    yield drawing.rule(left, top, left, bottom, look.ink, alpha=0.4)
+    yield drawing.rule(left, bottom, left + SIDE, bottom, look.ink, alpha=0.4)
+    for value in TICKS:
+        x, y = _place(value, value)
+        yield drawing.rule(left, y, left + SIDE, y, look.ink, alpha=0.12)
+        yield drawing.rule(x, top, x, bottom, look.ink, alpha=0.12)
+        yield drawing.text(x, bottom + 20, f"{value:g}", look, 15.5, "middle", alpha=0.75)
+        yield drawing.text(left - 8, y + 5, f"{value:g}", look, 15.5, "end", alpha=0.75)
+    words = [f"how far {name(axis)} moved" for axis in axes]
+    yield drawing.text(left + SIDE / 2, bottom + 44, words[0], look, 16.5, "middle")
+    turned = drawing.text(0, 0, words[1], look, 16.5, "middle")
+    yield f'<g transform="translate(16 {top + SIDE / 2}) rotate(-90)">{turned}</g>'
+
+
+def _clouds(scale: Scale, axes: tuple[str, str], kinds: Sequence[str]) -> Iterator[str]:
+    """Pairs of the corpus, a mark a kind."""
     units = [scale.spaces[axis].unit for axis in axes]
-    for kind in KINDS:
-        if kind in scale.missing:
-            continue
+    for number, kind in enumerate(kinds):
+        shade = _thin(kind_colours()[kind], 0.5)
+        yield f'<defs><path id="mark{number}" d="{MARKS[kind]}" style="fill:{shade}"/></defs>'
         sides = [scale.spaces[axis].pairs[kind][:POINTS] for axis in axes]
-        xs, ys = (np.minimum(side / unit, LONGEST) for side, unit in zip(sides, units, strict=True))
-        figure.add_scatter(
-            x=np.round(xs, 4),
-            y=np.round(ys, 4),
-            mode="markers",
-            name=kind,
-            marker={
-                "color": _thin(shades[kind], 0.5),
-                "symbol": SYMBOLS[kind],
-                "size": 7,
-                "line": {"width": 0},
-            },
-            hovertemplate=f"{kind}<br>%{{x:.2f}} · %{{y:.2f}}<extra></extra>",
-            showlegend=False,
-        )
-        middles = [scale.spaces[axis].medians[kind].value for axis in axes]
-        at = [min(m / unit, LONGEST) for m, unit in zip(middles, units, strict=True)]
-        figure.add_annotation(
-            x=at[0],
-            y=at[1],
-            text=f"<b>{kind.replace(', ', '<br>')}</b>",
-            showarrow=False,
-            font={"size": 13, "color": shades[kind]},
-            bgcolor=theme.rgba(theme.paper(), 0.72),
-            borderpad=2,
-        )
+        for one, other in zip(*sides, strict=True):
+            x, y = _place(one / units[0], other / units[1])
+            yield f'<use href="#mark{number}" x="{x:.1f}" y="{y:.1f}"/>'
 
 
 def _trail(
-    figure: go.Figure,
     axes: tuple[str, str],
     relative: Mapping[str, float],
     past: Sequence[Mapping[str, float]],
-) -> None:
+    look: Look,
+) -> Iterator[str]:
     """The intervention, and the way the last ones went."""
-    if past:
-        trail = [tuple(min(one[axis], LONGEST) for axis in axes) for one in past]
-        figure.add_scatter(
-            x=[x for x, _ in trail] + [min(relative[axes[0]], LONGEST)],
-            y=[y for _, y in trail] + [min(relative[axes[1]], LONGEST)],
-            mode="lines+markers",
-            line={"color": theme.ink(0.45), "width": 1.5, "dash": "dot"},
-            marker={
-                "size": 9,
-                "color": theme.paper(),
-                "line": {"color": theme.ink(0.7), "width": 2},
-            },
-            hoverinfo="skip",
-            showlegend=False,
-        )
-    x, y = (min(relative[axis], LONGEST) for axis in axes)
-    for size, colour in ((30, theme.paper()), (22, theme.after())):
-        figure.add_scatter(
-            x=[x],
-            y=[y],
-            mode="markers",
-            marker={"size": size, "color": colour, "line": {"width": 0}},
-            hovertemplate=f"this intervention: {relative[axes[0]]:.2f} · {relative[axes[1]]:.2f}"
-            "<extra></extra>",
-            showlegend=False,
-            cliponaxis=False,
-        )
-
-
-def _coloured(text: str, colour: str) -> str:
-    return f'<span style="color:{colour}">{text}</span>'
+    way = [_place(*(one[axis] for axis in axes)) for one in (*past, relative)]
+    for (x1, y1), (x2, y2) in pairwise(way):
+        yield drawing.rule(x1, y1, x2, y2, look.ink, width=1.6, alpha=0.5, dash="2 5")
+    for x, y in way[:-1]:
+        yield drawing.dot(x, y, look.ink, look, True, 4.5)
+    x, y = way[-1]
+    yield f'<circle cx="{x:.1f}" cy="{y:.1f}" r="15" style="fill:{look.paper}"/>'
+    yield drawing.dot(x, y, look.after, look, False, 9)
 
 
 def _thin(colour: str, alpha: float) -> str:

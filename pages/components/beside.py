@@ -9,19 +9,13 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from pages.components import figures, pickers, theme
+from pages.components import figures, pickers, picture, theme
 from refine import drawing
-from refine.drawing import Look, lineage
+from refine.drawing import lineage
 from refine.lineage import Node, Origin
 
 COLUMNS = 3  # of cards in a row
 MARKS = ("circle", "diamond", "square", "triangle-up", "cross", "star", "x", "hexagon")
-
-
-def look() -> Look:
-    """The theme's colours for pictures of `refine.drawing`."""
-    colours = tuple(theme.palette())
-    return Look(theme.ink(), theme.paper(), theme.before(), theme.after(), theme.quiet(), colours)
 
 
 def colours(every: Sequence[str]) -> dict[str, str]:
@@ -44,7 +38,7 @@ def labels(origins: Sequence[Origin]) -> dict[str, str]:
 
 def tree(nodes: Sequence[Node], shades: Mapping[str, str]) -> None:
     """The drawn lineage."""
-    svg = lineage(nodes, look(), shades)
+    svg = lineage(nodes, picture.look(), shades)
     alt = "Lineage: " + ", ".join(node.label for node in nodes)
     width = drawing.ACROSS * (max(node.depth for node in nodes) + 1) + 20
     st.html(theme.image(svg, alt, f"width:100%;max-width:{width}px;display:block"))

@@ -1,15 +1,10 @@
-"""A forest: a small chart a metric, every encoder's value and interval in it, as one picture.
-
-Drawn as SVG: six to nine Plotly charts take longer to appear than all else on the page.
-"""
+"""A forest: a small chart a metric, every encoder's value and interval in it, as one picture."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from html import escape
 from typing import Any, NamedTuple
 
-import streamlit as st
-
-from pages.components import theme
+from pages.components import picture
+from pages.components.picture import Picture, Spot
 from refine import drawing, lineup, names
 from refine.drawing import Look
 
@@ -63,43 +58,34 @@ class Box(NamedTuple):
 
 def show(
     found: dict[str, Any], group: str, metrics: Sequence[str], labels: Mapping[str, str],
-    shades: Mapping[str, str], look: Look,
+    shades: Mapping[str, str],
 ) -> None:  # fmt: skip
-    """Draw it, with what each mark says for the hand that points at it, and as a file."""
-    svg, spots = picture(found, group, metrics, labels, shades, look)
-    image = theme.image(svg, _alt(group, labels), "width:100%")
-    save = "".join(f'<button data-save="{form.lower()}">{form}</button>' for form in ("SVG", "PNG"))
-    st.html(
-        f'<div class="refine-plot" data-name="refine forest" '
-        f'style="max-width:{MOST}px;--paper:{look.paper}">{image}{"".join(spots)}'
-        f'<div class="refine-save">{save}</div></div>'
-    )
+    """Draw it."""
+    drawn = forest(found, group, metrics, labels, shades, picture.look())
+    alt = f"{group}: metrics of {len(labels)} encoders with their intervals"
+    picture.show(drawn, "forest", alt, MOST)
 
 
-def picture(
+def forest(
     found: dict[str, Any], group: str, metrics: Sequence[str], labels: Mapping[str, str],
     shades: Mapping[str, str], look: Look,
-) -> tuple[str, list[str]]:  # fmt: skip
-    """The SVG, and a span over every mark that tells it in words.
+) -> Picture:  # fmt: skip
+    """A chart a metric; every mark tells itself in words.
 
     The band is the reference's interval; a full mark changed surely.
     """
     charts = {metric: _marks(found, group, metric, labels, shades) for metric in metrics}
     levels = len(found["encoders"])
     height = -(-len(charts) // COLUMNS) * (TOP + ROW * levels + BOTTOM)
-    parts = [f'<rect width="{WIDTH}" height="{height}" style="fill:{look.paper}"/>']
+    parts: list[str] = []
     spots = []
     for place, (metric, marks) in enumerate(charts.items()):
         box = _box(place, levels)
         if place % COLUMNS == 0:
             parts += _labels([labels[name] for name in found["encoders"]], box, look)
         parts += _chart(metric, marks, box, look)
-        spots += [_spot(mark, box, level, height) for level, mark in enumerate(marks) if mark]
-    return drawing.svg(WIDTH, height, "".join(parts), _alt(group, labels), sized=True), spots
-
-
-def _alt(group: str, labels: Mapping[str, str]) -> str:
-    return f"{group}: metrics of {len(labels)} encoders with their intervals"
+        spots += [_spot(mark, box, level) for level, mark in enumerate(marks) if mark]
+    return Picture(WIDTH, height, parts, spots)
 
 
 def _marks(
@@ -169,16 +155,10 @@ def _row(mark: Mark, y: float, at: Any, box: Box, look: Look) -> Iterator[str]:
     yield drawing.text(box.right + VALUES, y + 5, words, look, 14.5, "end", weight)
 
 
-def _spot(mark: Mark, box: Box, level: int, height: float) -> str:
-    """A row of a chart that answers the pointer."""
-    place = {
-        "left": box.left / WIDTH,
-        "top": (box.top + ROW * level) / height,
-        "width": (box.right + VALUES - box.left) / WIDTH,
-        "height": ROW / height,
-    }
-    style = ";".join(f"{side}:{100 * share:.3f}%" for side, share in place.items())
-    return f'<span style="{style}" data-told="{escape(mark.told())}"></span>'
+def _spot(mark: Mark, box: Box, level: int) -> Spot:
+    """A row of a chart."""
+    width = box.right + VALUES - box.left
+    return Spot(box.left, box.top + ROW * level, width, ROW, mark.told())
 
 
 def _cut(label: str, most: int = 21) -> str:

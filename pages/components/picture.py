@@ -1,0 +1,70 @@
+"""A picture of ours on a page: it answers the pointer, and is an SVG or PNG file at a press.
+
+Appears in a tenth of the time of a Plotly chart; what has to zoom or to be chosen from is one.
+"""
+
+from collections.abc import Sequence
+from html import escape
+from typing import NamedTuple
+
+import streamlit as st
+
+from pages.components import theme
+from refine import drawing
+from refine.drawing import Look
+
+
+class Spot(NamedTuple):
+    """A place that says something when it is pointed at, in units of the picture."""
+
+    left: float
+    top: float
+    width: float
+    height: float
+    told: str
+
+
+class Picture(NamedTuple):
+    """What is drawn, and what it says where."""
+
+    width: float
+    height: float
+    parts: Sequence[str]
+    spots: Sequence[Spot]
+
+
+def look() -> Look:
+    """The theme's colours for pictures of `refine.drawing`."""
+    colours = tuple(theme.palette())
+    return Look(theme.ink(), theme.paper(), theme.before(), theme.after(), theme.quiet(), colours)
+
+
+def show(picture: Picture, key: str, alt: str, most: float) -> None:
+    """Draw it at the width of its column, at most `most` px; as a file it bears its key."""
+    image = theme.image(svg(picture, alt), alt, "width:100%")
+    spots = "".join(_span(spot, picture) for spot in picture.spots)
+    save = "".join(f'<button data-save="{form.lower()}">{form}</button>' for form in ("SVG", "PNG"))
+    with st.container(key=key):
+        st.html(
+            f'<div class="refine-plot" data-name="refine {key}" '
+            f'style="max-width:{most:g}px;--paper:{theme.paper()}">{image}{spots}'
+            f'<div class="refine-save">{save}</div></div>'
+        )
+
+
+def svg(picture: Picture, alt: str) -> str:
+    """The picture on its own paper, as a file."""
+    width, height, parts, _ = picture
+    paper = f'<rect width="{width:g}" height="{height:g}" style="fill:{theme.paper()}"/>'
+    return drawing.svg(width, height, paper + "".join(parts), alt, sized=True)
+
+
+def _span(spot: Spot, of: Picture) -> str:
+    shares = {
+        "left": spot.left / of.width,
+        "top": spot.top / of.height,
+        "width": spot.width / of.width,
+        "height": spot.height / of.height,
+    }
+    style = ";".join(f"{side}:{100 * share:.3f}%" for side, share in shares.items())
+    return f'<span style="{style}" data-told="{escape(spot.told)}"></span>'
