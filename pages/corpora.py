@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from pages.components import figures, guard, pickers, player
+from pages.components import bars, figures, guard, pickers, picture, player
 from refine.corpus import Corpus, open_corpus
 
 CHART_HEIGHT = 260  # px
@@ -121,9 +121,10 @@ def how_many(corpus: Corpus) -> None:
         st.caption(f"Half are shorter than {middle:.1f} s; {shortest:.1f} to {longest:.1f} s.")
         return
     levels = corpus.counts(chosen)
-    figures.show(figures.counts(levels, CHART_HEIGHT), "counts", f"Clips of each {chosen}")
-    if len(levels) > 40:
-        st.caption(f"The 40 most frequent of {len(levels):,} values.")
+    drawn = bars.counts(levels, picture.look())
+    picture.show(drawn, "counts", f"Clips of each {chosen}", bars.MOST)
+    if len(levels) > bars.SHOWN:
+        st.caption(f"The {bars.SHOWN} most frequent of {len(levels):,} values.")
 
 
 def clips(corpus: Corpus) -> str:

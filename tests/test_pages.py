@@ -95,8 +95,28 @@ def test_markup_in_a_label_is_shown_as_text(tmp_path: Path) -> None:
     assert "\\<script\\>" in words(app)
 
 
+def unfolded(*page: str, **address: str) -> AppTest:
+    """A page whose form shows every option."""
+    app = opened(*page, **address)
+    app.session_state["rewire/mini/more"] = True
+    return app.run()
+
+
+def test_folded_options_keep_what_was_typed(tone_corpus: Path, tiny_encoder) -> None:
+    app = unfolded("train", corpus=str(tone_corpus), encoder=str(tiny_encoder()))
+    app.text_input(key="rewire/mini/seed").set_value("5").run()
+    app.session_state["rewire/mini/more"] = False
+    app.run()
+    with pytest.raises(KeyError):
+        app.text_input(key="rewire/mini/seed")
+    assert "--seed 5" in words(app)
+    app.switch_page("pages/methods.py").run()
+    app.switch_page("pages/train.py").run()
+    assert "--seed 5" in words(app)
+
+
 def test_train_reads_its_form_off_the_recipe(tone_corpus: Path, tiny_encoder) -> None:
-    app = opened("train", corpus=str(tone_corpus), encoder=str(tiny_encoder()))
+    app = unfolded("train", corpus=str(tone_corpus), encoder=str(tiny_encoder()))
     labels = {field.label for field in [*app.text_input, *app.selectbox, *app.get("button_group")]}
     for name in to_dict(Rewire()):
         assert name.replace("_", " ").capitalize() in labels
@@ -119,7 +139,7 @@ def test_train_reads_its_form_off_the_recipe(tone_corpus: Path, tiny_encoder) ->
 def test_train_refuses_a_value_at_its_field(
     field: str, value: str, sentence: str, tone_corpus: Path, tiny_encoder, spawned: list
 ) -> None:
-    app = opened("train", corpus=str(tone_corpus), encoder=str(tiny_encoder()))
+    app = unfolded("train", corpus=str(tone_corpus), encoder=str(tiny_encoder()))
     app.text_input(key=f"rewire/mini/{field}").set_value(value).run()
     text = words(app).replace("\\", "")
     assert f":red[{field}: got" in text

@@ -109,23 +109,6 @@ def _peak(lows: np.ndarray, highs: np.ndarray) -> float:
     return max(float(-lows.min()), float(highs.max()), 1e-3)
 
 
-def counts(levels: pd.Series, height: int, most: int = 40) -> go.Figure:
-    """Clips of each level of a factor, most frequent first."""
-    shown = levels.head(most)
-    bars = {
-        "type": "bar",
-        "x": shown.index.astype(str),
-        "y": shown.to_numpy(),
-        "marker": {"color": theme.after(), "line": {"width": 0}},
-        "hovertemplate": "%{x}: %{y} clips<extra></extra>",
-    }
-    layout = look(height, "", "clips") | {"bargap": 0.25}
-    layout["margin"] |= {"t": 10}
-    angle = -40 if len(shown) > 8 else 0
-    layout["xaxis"] |= {"type": "category", "tickangle": angle, "showgrid": False}
-    return go.Figure({"data": [bars], "layout": layout})
-
-
 def durations(seconds: np.ndarray, height: int) -> go.Figure:
     """How long the clips are."""
     low, high = float(seconds.min()), float(seconds.max())

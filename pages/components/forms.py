@@ -14,7 +14,7 @@ COLUMNS = 3
 
 
 def fill(cls: type[T], start: T, basic: Sequence[str], key: str) -> T | None:
-    """Draw the options of `cls`, the `basic` ones open and the others folded.
+    """Draw the options of `cls`, the `basic` ones open, the others once they are unfolded.
 
     Args:
         start: where the fields begin (a preset).
@@ -30,8 +30,16 @@ def fill(cls: type[T], start: T, basic: Sequence[str], key: str) -> T | None:
     if rest:
         changed = [o for o in rest if f"{key}/{o.name}" in st.session_state]
         open_it = any(_refusal(cls, o, st.session_state[f"{key}/{o.name}"]) for o in changed)
-        with st.expander(f"{len(rest)} more options", icon=":material/tune:", expanded=open_it):
-            _grid(cls, rest, start, key, values, refused)
+        box = st.expander(
+            f"{len(rest)} more options", icon=":material/tune:", expanded=open_it,
+            key=f"{key}/more", on_change="rerun",
+        )  # fmt: skip
+        if box.open:
+            with box:
+                _grid(cls, rest, start, key, values, refused)
+        else:
+            values |= {o.name: getattr(start, o.name) for o in rest}
+            values |= {o.name: _value(o, st.session_state[f"{key}/{o.name}"]) for o in changed}
     if refused:
         return None
     try:
@@ -71,15 +79,16 @@ def _field(option: Option, value: Any, key: str) -> Any:
     label = option.name.replace("_", " ").capitalize()
     text = f"{option.help} Accepts {option.expected}." if option.help else option.expected
     if option.type is bool:
-        return st.toggle(label, value, key=key, help=text)
+        return st.toggle(label, value, key=key, help=text, persist_state="session")
     if option.choices:
         names: list[Any] = [*([None] if option.optional else []), *option.choices]
         draw: Any = st.segmented_control if _short(names) else st.selectbox
         where = (
             {"default": value, "required": True} if _short(names) else {"index": names.index(value)}
         )
+        where["persist_state"] = "session"  # while it is folded, or another page is read
         return draw(label, names, key=key, help=text, format_func=show_plain, **where)
-    return st.text_input(label, show_plain(value), key=key, help=text)
+    return st.text_input(label, show_plain(value), key=key, help=text, persist_state="session")
 
 
 def _refusal(cls: type, option: Option, raw: Any) -> OptionError | None:
