@@ -126,7 +126,7 @@ def hear(page: Any, which: int) -> str:
         return audio && audio.src !== {json.dumps(src)} && audio.currentTime > 0;
     }})()"""
     until(page, lambda: map_points.click(page, "maps", 1, row), sounds, 15)
-    page.locator(".st-key-map_sound .heatmaplayer image").first.wait_for()
+    page.locator(".st-key-map_sound .refine-plot img").first.wait_for()
     return str(page.locator(".st-key-card_chosen p").first.inner_text())
 
 
@@ -295,3 +295,28 @@ def ask_to_stop(page: Any) -> None:
 def badge(page: Any, words: str) -> Any:
     """The state of the run that is watched; it stands behind the name of its icon."""
     return page.locator(".st-key-run_state").get_by_text(re.compile(rf"\b({words})$")).first
+
+
+def test_a_picture_of_ours_answers_the_pointer(server: Server, page: Any) -> None:
+    page.goto(f"{server.url}/corpora?corpus=samples")
+    settled(page)
+    image = page.locator(".st-key-clip_sound .refine-plot img")
+    tip = page.locator(".st-key-clip_sound .refine-reading")
+
+    def read(right: float, down: float) -> None:
+        still(image)
+        box = image.bounding_box()
+        page.mouse.move(box["x"] + right * box["width"], box["y"] + down * box["height"], steps=3)
+
+    until(page, lambda: read(0.5, 0.6), tip)
+    early = tip.inner_text()
+    assert early.endswith(" Hz")
+    read(0.8, 0.85)
+    seconds, hertz = (
+        float(part.split()[0].replace(",", "")) for part in tip.inner_text().split("·")
+    )
+    before, above = (float(part.split()[0].replace(",", "")) for part in early.split("·"))
+    assert seconds > before
+    assert hertz < above
+    read(0.02, 0.6)  # left of the axis there is nothing to read
+    assert not tip.is_visible()

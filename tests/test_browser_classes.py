@@ -108,7 +108,7 @@ def strike(page: Any, panel: int) -> str:
         assert map_points.shown(page, "class_map")["chosen"] == row  # at once, in both panels
 
     until(page, hit, f"document.querySelector('{HEARD}')?.currentTime > 0", 15)
-    page.locator(".st-key-class_sound .heatmaplayer image").first.wait_for()
+    page.locator(".st-key-class_sound .refine-plot img").first.wait_for()
     return str(page.locator(".st-key-card_chosen p").first.inner_text())
 
 

@@ -50,7 +50,7 @@ def words(app: AppTest) -> str:
     [
         ("map", 0, 1, "Who moved most"),
         ("numbers", 1, 0, "Shares do not add up"),
-        ("confusions", 2, 1, "Choose a cell"),
+        ("confusions", 1, 1, "Choose a cell"),
         ("pairs", 2, 0, "Picked because they are the worst"),
     ],
 )

@@ -1,5 +1,5 @@
 // Every plot as a file: SVG for print, PNG for slides. Plotly's own button writes SVG and gets one
-// for PNG beside it; a picture of ours (.refine-plot) has a button for each.
+// for PNG beside it; a picture of ours (.refine-plot) has a button for each, and may be read.
 if (!window.refineDownloads) {
   window.refineDownloads = true;
 
@@ -50,5 +50,22 @@ if (!window.refineDownloads) {
     canvas.height = 2 * image.naturalHeight;
     canvas.getContext('2d').drawImage(image, 0, 0, canvas.width, canvas.height);
     keep(canvas.toDataURL('image/png'), name);
+  });
+
+  // where the pointer is on the axes of a picture (a spectrogram)
+  document.addEventListener('pointermove', (event) => {
+    const plot = event.target.closest?.('.refine-plot[data-reading]');
+    if (!plot) return;
+    const axes = JSON.parse(plot.dataset.reading);
+    const box = plot.querySelector('img').getBoundingClientRect();
+    const right = ((event.clientX - box.left) / box.width - axes.left) / (axes.right - axes.left);
+    const down = ((event.clientY - box.top) / box.height - axes.top) / (axes.bottom - axes.top);
+    const tip = plot.querySelector('.refine-reading') ?? plot.appendChild(document.createElement('p'));
+    tip.className = 'refine-reading';
+    tip.hidden = !(right >= 0 && right < 1 && down >= 0 && down < 1);
+    if (tip.hidden) return;
+    tip.textContent = `${(right * axes.seconds).toFixed(2)} s · ${axes.rows[Math.floor(down * axes.rows.length)]}`;
+    tip.style.left = `${event.clientX - box.left}px`;
+    tip.style.top = `${event.clientY - box.top}px`;
   });
 }

@@ -56,59 +56,6 @@ def axis(title: str = "") -> dict[str, Any]:
     return {"title": {"text": title, "standoff": 12}, "automargin": True, "zeroline": False}
 
 
-def sound(
-    outline: tuple[np.ndarray, np.ndarray, np.ndarray],
-    mel: tuple[np.ndarray, np.ndarray, np.ndarray],
-    height: int = 300,
-) -> go.Figure:
-    """Waveform above its log-mel spectrogram, on one time axis."""
-    times, lows, highs = outline
-    decibel, frames, centres = mel
-    waveform = {
-        "type": "scatter",
-        "x": np.concatenate([times, times[::-1]]),
-        "y": np.concatenate([highs, lows[::-1]]),
-        "fill": "toself",
-        "fillcolor": theme.after(),
-        "line": {"width": 0.6, "color": theme.after()},
-        "hoverinfo": "skip",
-        "showlegend": False,
-        "yaxis": "y2",
-    }
-    spectrogram = {
-        "type": "heatmap",
-        "z": decibel.round().astype(np.int8),  # whole decibels: an eighth of what the page loads
-        "x": frames,
-        "y": [f"{hertz:.0f} Hz" for hertz in centres],
-        "colorscale": theme.heat(),
-        "zmin": -80,
-        "zmax": 0,
-        "showscale": False,
-        "hovertemplate": "%{x:.2f} s · %{y} · %{z:.0f} dB<extra></extra>",
-    }
-    marks, peak = [250, 1_000, 4_000], 1.05 * _peak(lows, highs)
-    layout = look(height)
-    layout["margin"] |= {"t": 6}
-    layout["xaxis"] |= {
-        "ticksuffix": " s",
-        "showgrid": False,
-        "range": [0, float(times[-1]) if len(times) > 1 else 1],
-    }
-    layout["yaxis"] |= {
-        "type": "category",
-        "domain": [0, 0.7],
-        "tickvals": np.interp(marks, centres, np.arange(len(centres))),
-        "ticktext": ["250 Hz", "1 kHz", "4 kHz"],
-        "showgrid": False,
-    }
-    layout["yaxis2"] = {"visible": False, "domain": [0.73, 1], "range": [-peak, peak]}
-    return go.Figure({"data": [waveform, spectrogram], "layout": layout})
-
-
-def _peak(lows: np.ndarray, highs: np.ndarray) -> float:
-    return max(float(-lows.min()), float(highs.max()), 1e-3)
-
-
 def durations(seconds: np.ndarray, height: int) -> go.Figure:
     """How long the clips are."""
     low, high = float(seconds.min()), float(seconds.max())

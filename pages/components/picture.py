@@ -3,6 +3,7 @@
 Appears in a tenth of the time of a Plotly chart; what has to zoom or to be chosen from is one.
 """
 
+import json
 from collections.abc import Sequence
 from html import escape
 from typing import NamedTuple
@@ -24,6 +25,17 @@ class Spot(NamedTuple):
     told: str
 
 
+class Reading(NamedTuple):
+    """Axes that the pointer reads: seconds to the right, named rows downwards."""
+
+    left: float
+    right: float
+    top: float
+    bottom: float
+    seconds: float
+    rows: tuple[str, ...]
+
+
 class Picture(NamedTuple):
     """What is drawn, and what it says where."""
 
@@ -31,6 +43,7 @@ class Picture(NamedTuple):
     height: float
     parts: Sequence[str]
     spots: Sequence[Spot]
+    reading: Reading | None = None
 
 
 def look() -> Look:
@@ -46,7 +59,7 @@ def show(picture: Picture, key: str, alt: str, most: float) -> None:
     save = "".join(f'<button data-save="{form.lower()}">{form}</button>' for form in ("SVG", "PNG"))
     with st.container(key=key):
         st.html(
-            f'<div class="refine-plot" data-name="refine {key}" '
+            f'<div class="refine-plot" data-name="refine {key}" {_reading(picture)}'
             f'style="max-width:{most:g}px;--paper:{theme.paper()}">{image}{spots}'
             f'<div class="refine-save">{save}</div></div>'
         )
@@ -54,9 +67,19 @@ def show(picture: Picture, key: str, alt: str, most: float) -> None:
 
 def svg(picture: Picture, alt: str) -> str:
     """The picture on its own paper, as a file."""
-    width, height, parts, _ = picture
+    width, height, parts, *_ = picture
     paper = f'<rect width="{width:g}" height="{height:g}" style="fill:{theme.paper()}"/>'
     return drawing.svg(width, height, paper + "".join(parts), alt, sized=True)
+
+
+def _reading(picture: Picture) -> str:
+    """What assets/theme/downloads.js needs to say where the pointer is."""
+    if picture.reading is None:
+        return ""
+    told = picture.reading._asdict()
+    told |= {side: told[side] / picture.width for side in ("left", "right")}
+    told |= {side: told[side] / picture.height for side in ("top", "bottom")}
+    return f"data-reading='{escape(json.dumps(told))}' "
 
 
 def _span(spot: Spot, of: Picture) -> str:

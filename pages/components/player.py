@@ -3,10 +3,11 @@
 import numpy as np
 import streamlit as st
 
-from pages.components import figures
+from pages.components import picture, sound
+from pages.components.picture import Picture
 from refine.audio import SAMPLE_RATE, AudioError
 from refine.corpus import Corpus
-from refine.spectrogram import envelope, log_mel
+from refine.drawing import Look
 
 
 def play(
@@ -29,9 +30,9 @@ def play(
             return
         st.audio(waveform, sample_rate=SAMPLE_RATE, autoplay=autoplay, alt=f"Recording {clip}")
     with right:
-        outline, mel = _picture(waveform)
-        picture = figures.sound(outline, mel, 230 if wide else 300)
-        figures.show(picture, key, f"Waveform and log-mel spectrogram of {clip}")
+        look = picture.look()
+        alt = f"Waveform and log-mel spectrogram of {clip}"
+        picture.show(_drawn(waveform, look, wide), key, alt, 900 if wide else 640)
     with left if wide else right:
         known = [(name, row[name]) for name in corpus.factors if row[name]]
         if known:
@@ -47,5 +48,5 @@ def escape(text: str) -> str:
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
-def _picture(waveform: np.ndarray) -> tuple[tuple, tuple]:
-    return envelope(waveform), log_mel(waveform)
+def _drawn(waveform: np.ndarray, look: Look, wide: bool) -> Picture:
+    return sound.drawn(waveform, look, wide)
