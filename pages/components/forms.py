@@ -83,7 +83,7 @@ def _field(option: Option, value: Any, key: str) -> Any:
     if option.choices:
         names: list[Any] = [*([None] if option.optional else []), *option.choices]
         draw: Any = st.segmented_control if _short(names) else st.selectbox
-        where = (
+        where: dict[str, Any] = (
             {"default": value, "required": True} if _short(names) else {"index": names.index(value)}
         )
         where["persist_state"] = "session"  # while it is folded, or another page is read
