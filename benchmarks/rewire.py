@@ -1,6 +1,6 @@
 """What `rewire` does to test clips of corpora it was not trained on, and what that costs.
 
-    python benchmarks/rewire.py                  # mini, preset mini; about 8 minutes on two cores
+    python benchmarks/rewire.py                  # mini, preset mini; about 5 minutes on two cores
 
 Trains one encoder a kind of positives, then measures base and rewired on clips that the rewiring
 never heard: isotropy, and what the space still holds of words and voices. Writes
