@@ -1,6 +1,6 @@
 """Paper 3's evaluation: how fast, and how well, tasks are learnt on a rewired encoder.
 
-    python benchmarks/rewire_downstream.py        # mini, preset mini; 56 minutes on one busy core
+    python benchmarks/rewire_downstream.py        # mini, preset mini; about 20 minutes on two cores
     python benchmarks/rewire_downstream.py --quick
 
 Rewires the encoder with twins, neutral copies and both (the runs are kept below --work), then

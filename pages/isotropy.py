@@ -75,7 +75,8 @@ def shared(results: Results) -> None:
     out = max((len(result.get("left_out") or {}) for result in results.values()), default=0)
     text = f"Measured on {next(iter(n.values())):,} clips"
     if len(set(n.values())) > 1:
-        text = f"Measured on {n['before']:,} clips before and {n['after']:,} after"
+        text = f"Measured on {n['before']:,} clips before and {n['after']:,} after; each change on "
+        text += "the clips that both have, as its *n* says"
     st.caption(text + (f"; {out:,} could not be encoded." if out else "."))
 
 

@@ -6,9 +6,11 @@ Made of two results of `evaluation.evaluate` and their embedding tables: no enco
 probe is fitted again. Both sides of an interval draw the same speakers.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int
 
 from refine.embeddings import open_embeddings
 from refine.factors import apart_of, labels_of
@@ -27,6 +29,20 @@ class ComparisonError(ValueError):
     """Two results that cannot be compared. The message says why."""
 
 
+def in_common(
+    first: Sequence[str], second: Sequence[str]
+) -> tuple[Int[np.ndarray, " clips"], Int[np.ndarray, " clips"]]:
+    """Rows of the clips that two tables share, in the order of the first.
+
+    >>> in_common(["a", "b", "c"], ["c", "a"])
+    (array([0, 2]), array([1, 0]))
+    """
+    places = {clip: row for row, clip in enumerate(second)}
+    rows = [(row, places[clip]) for row, clip in enumerate(first) if clip in places]
+    mine, theirs = np.array(rows, dtype=np.int64).reshape(-1, 2).T
+    return mine, theirs
+
+
 def changes(
     before: dict[str, Any], after: dict[str, Any], seed: int = 0, resamples: int = RESAMPLES
 ) -> dict[str, Any]:
@@ -39,14 +55,12 @@ def changes(
     """
     tables = [open_embeddings(side["embeddings"]) for side in (before, after)]
     first, second = (table.table.fillna("") for table in tables)
-    places = {clip: row for row, clip in enumerate(second["clip"])}
-    rows = [(row, places[clip]) for row, clip in enumerate(first["clip"]) if clip in places]
-    if before["corpus"] != after["corpus"] or len(rows) < 2:
+    mine, theirs = in_common(first["clip"].tolist(), second["clip"].tolist())
+    if before["corpus"] != after["corpus"] or len(mine) < 2:
         raise ComparisonError(
             f"{before['encoder']} was measured on {before['corpus']} and {after['encoder']} on "
-            f"{after['corpus']}, with {len(rows)} clips in common; measure both on the same clips"
+            f"{after['corpus']}, with {len(mine)} clips in common; measure both on the same clips"
         )
-    mine, theirs = (np.array(side) for side in zip(*rows, strict=True))
     x = tables[0].vectors(before["layer"])[mine].astype(np.float64)
     z = tables[1].vectors(after["layer"])[theirs].astype(np.float64)
     table = first.iloc[mine].reset_index(drop=True)
@@ -54,7 +68,7 @@ def changes(
     if "speaker" in table and (table["speaker"] != "").any():
         speakers = table["speaker"].to_numpy(dtype=object)
     found: dict[str, Any] = {
-        "n_clips": len(rows),
+        "n_clips": len(mine),
         "isotropy": _dicts(change(x, z, speakers, seed, resamples)),
         "classes": {},
         "verification": {},

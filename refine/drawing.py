@@ -5,6 +5,7 @@ light and dark) or plain colours (`Look(ink="#1D2733", …)`, for an image). Not
 """
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -15,6 +16,8 @@ from jaxtyping import Float, Int
 
 from refine.lineage import Node
 
+# control characters, halves of surrogate pairs: no XML, though JSON and CSV may hold them
+FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 PALETTE = 8  # categorical colours of a look
 ACROSS, DOWN = 200, 66  # between the places of a lineage
 
@@ -55,13 +58,18 @@ def svg(
 
     `sized`: it says its size in pixels, for programs that open it as a file.
     """
-    title = f"<title>{escape(alt)}</title>" if alt else ""
+    title = f"<title>{safe(alt)}</title>" if alt else ""
     most = "" if grow else f'style="max-width:{width:g}px" '
     size = f'width="{width:g}" height="{height:g}" ' if sized else ""
     return (
         f'<svg viewBox="0 0 {width:g} {height:g}" xmlns="http://www.w3.org/2000/svg" role="img" '
         f'{size}{most}font-family="Source Sans, system-ui, sans-serif">{title}{body}</svg>'
     )
+
+
+def safe(words: object) -> str:
+    """Text for SVG, as text whatever it holds; what XML does not know becomes a mark."""
+    return escape(FORBIDDEN.sub("\ufffd", str(words)))
 
 
 def text(
@@ -72,7 +80,7 @@ def text(
     return (
         f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size:g}" text-anchor="{anchor}" '
         f'font-weight="{weight}" style="fill:{colour or look.ink};opacity:{alpha:g}">'
-        f"{escape(str(words))}</text>"
+        f"{safe(words)}</text>"
     )
 
 

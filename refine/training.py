@@ -265,6 +265,24 @@ class _Loop:
         )
 
 
+def refuse_other_base(run: Run, name: str | Path, fingerprint: str) -> None:
+    """A training that was begun on one encoder must not go on with another.
+
+    Raises: `TrainingError` where `fingerprint` is not the one that its checkpoints were made from.
+    """
+    from refine.encoders.folder import read_refinement
+
+    begun = sorted(run.checkpoints.glob("step-*/encoder"))
+    base = (read_refinement(begun[-1]) if begun else {}).get("base") or {}
+    then = base.get("fingerprint", fingerprint)
+    if then != fingerprint:
+        raise TrainingError(
+            f"{run.path.name}: the encoder {name} has changed since this run was begun "
+            f"(fingerprint {then[:8]}… then, {fingerprint[:8]}… now); give back the encoder of "
+            "then, or start a new run"
+        )
+
+
 def _numbers(parts: dict[str, Any]) -> dict[str, float]:
     """The single numbers among the parts of a loss: a row of the log holds no matrix."""
     tensors = {name: torch.as_tensor(value).detach() for name, value in parts.items()}

@@ -35,6 +35,9 @@ def test_every_bar_and_label_is_inside(number: int) -> None:
     svg, told = tree(levels)
     boxes = [(float(r.get("x", "")), float(r.get("width", ""))) for r in svg.iter(f"{SVG}rect")]
     assert len(told) == len(boxes) == min(number, bars.SHOWN)
-    assert all(x >= bars.LEFT and x + width <= bars.WIDE for x, width in boxes)
+    assert all(x >= 0 and x + width <= bars.WIDE for x, width in boxes)
     turned = [one for one in svg.iter(f"{SVG}g") if "rotate" in one.get("transform", "")]
     assert bool(turned) == (number > 6)
+    for one in turned:  # the first letters too
+        end = float(one.get("transform", "").split("(")[1].split()[0])
+        assert end - 0.77 * bars.LETTER * len(one[0].text or "") > 0

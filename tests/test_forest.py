@@ -95,7 +95,7 @@ def test_a_label_is_text_and_a_long_one_is_cut(drawn) -> None:
     assert {"Probe UAR", "EER", "better →", "← better"} <= set(texts)
     long = {name: "n" * 40 if name == "two" else label for name, label in NAMES.items()}
     cut = forest.forest(LINED, "g", ["eer"], long, SHADES, LOOK)
-    assert f">{'n' * 20}…<" in as_svg(cut)
+    assert f">{'n' * 11}…{'n' * 9}<" in as_svg(cut)
 
 
 @pytest.mark.parametrize("places", [1, 3, 4, 9])
@@ -115,3 +115,19 @@ def test_one_value_without_spread_is_drawn() -> None:
     svg = as_svg(forest.forest(found(sides), "g", ["m"], {"mini": "mini"}, SHADES, LOOK))
     assert "nan" not in svg
     assert len(dots(ElementTree.fromstring(svg), "#aa0000")) == 1
+
+
+def test_what_xml_does_not_know_is_a_mark() -> None:
+    sides = {"mini": ({"m": number(2.0, 1.0, 3.0)}, {})}
+    odd = {"mini": "a\x01b\ud800"}
+    svg = as_svg(forest.forest(found(sides), "g", ["m"], odd, SHADES, LOOK))
+    texts = [one.text for one in ElementTree.fromstring(svg.encode()).iter(f"{SVG}text")]
+    assert "a\ufffdb\ufffd" in texts
+
+
+def test_runs_of_one_name_keep_their_end() -> None:
+    sides = {name: ({"m": number(2.0, 1.0, 3.0)}, {}) for name in ("mini", "<b>one</b>")}
+    names = {"mini": "rewire-mini · today 14:03", "<b>one</b>": "rewire-mini · today 15:12"}
+    svg = as_svg(forest.forest(found(sides), "g", ["m"], names, SHADES, LOOK))
+    assert "14:03<" in svg
+    assert "15:12<" in svg

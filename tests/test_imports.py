@@ -42,6 +42,7 @@ TORCH_FREE = (
     "refine.worker",
     "refine.corpus",
     "refine.losses.bounds",
+    "refine.levels",
     "refine.metrics",
     "refine.synthesis",
     "refine.embeddings",

@@ -417,6 +417,22 @@ def test_a_run_of_a_run_composes(corpus, hubert):
     assert set(encoders.load(second.path).subspaces) == {"speaker"}
 
 
+def test_a_dino_network_can_be_split(corpus):
+    """dino -> interventional: the speaker network is a run, and a run is an encoder."""
+    from test_recipe_dino import QUICK as SHORT
+
+    from refine.recipes import dino
+
+    first = runs.create({"command": "train", "recipe": "dino", "corpus": str(corpus)})
+    assert dino.train(SHORT, "lresnet34", corpus, first) == "finished"
+    second = new_run(corpus)
+    config = Interventional(**QUICK, layers="last", pooling="mean")
+    assert interventional.train(config, first.path, corpus, second) == "finished"
+    split = encoders.load(second.path)
+    assert set(split.subspaces) == {"content", "speaker"}
+    assert read_refinement(second.checkpoints / "final")["base"]["name"] == first.id
+
+
 def test_a_base_that_changed_since_is_named_on_resume(corpus, hubert, tiny_encoder):
     run = new_run(corpus)
     config = Interventional(**QUICK)

@@ -110,9 +110,24 @@ def test_folded_options_keep_what_was_typed(tone_corpus: Path, tiny_encoder) -> 
     with pytest.raises(KeyError):
         app.text_input(key="rewire/mini/seed")
     assert "--seed 5" in words(app)
+    assert "1 changed" in app.expander[0].label
     app.switch_page("pages/methods.py").run()
     app.switch_page("pages/train.py").run()
     assert "--seed 5" in words(app)
+    app.button(key="rewire/mini/back").click().run()
+    assert "--seed" not in words(app)
+    app.session_state["rewire/mini/more"] = True
+    app.run()
+    assert app.text_input(key="rewire/mini/seed").value == "0"
+
+
+def test_what_is_refused_while_folded_unfolds(tone_corpus: Path, tiny_encoder) -> None:
+    app = unfolded("train", corpus=str(tone_corpus), encoder=str(tiny_encoder()))
+    app.text_input(key="rewire/mini/seed").set_value("*no*").run()
+    app.session_state["rewire/mini/more"] = False
+    app.run()
+    assert ":red[seed: got" in words(app).replace("\\", "")
+    assert app.button(key="start").disabled
 
 
 def test_train_reads_its_form_off_the_recipe(tone_corpus: Path, tiny_encoder) -> None:
@@ -315,6 +330,18 @@ def test_isotropy_shows_before_and_after(
         assert not app.error
         assert len(app.get("plotly_chart")) == charts
         assert told in words(app)
+
+
+def test_isotropy_compares_on_the_clips_that_both_have(tone_corpus: Path, tiny_encoder) -> None:
+    from pages.components import space
+    from refine.evaluation import evaluate
+
+    every = evaluate(str(tiny_encoder("hubert")), str(tone_corpus), split="all")
+    some = evaluate(str(tiny_encoder("wavlm")), str(tone_corpus), split="test")
+    found = space.paired({"before": every, "after": some}, None)
+    assert found is not None
+    assert {number["n"] for number in found.values()} == {some["n_clips"]}
+    assert some["n_clips"] < every["n_clips"]
 
 
 def test_isotropy_says_when_a_pair_is_no_pair(

@@ -149,6 +149,13 @@ def test_ten_steps_equal_five_a_resume_and_five_more_bit_for_bit(corpus, encoder
     assert peeked[0].fingerprint == peeked[1].fingerprint
 
 
+def test_a_base_that_changed_since_is_named_on_resume(corpus, tiny_encoder):
+    run = new_run(corpus)
+    assert dino.train(QUICK, tiny_encoder("hubert"), corpus, StoppingRun(run, 5)) == "stopped"
+    with pytest.raises(TrainingError, match=r"has changed since this run was begun \(fingerprint"):
+        dino.train(QUICK, tiny_encoder("wavlm"), corpus, run, resume=True)
+
+
 def test_the_result_is_the_teacher_and_says_where_it_comes_from(corpus, monkeypatch):
     kept = {}
     build = dino_parts.student_and_teacher

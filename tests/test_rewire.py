@@ -322,6 +322,13 @@ def test_the_result_is_an_encoder_that_says_where_it_comes_from(corpus, hubert):
     }  # fmt: skip
 
 
+def test_a_base_that_changed_since_is_named_on_resume(corpus, hubert, tiny_encoder):
+    run = new_run(corpus)
+    assert rewire.train(QUICK, hubert, corpus, StoppingRun(run, 3)) == "stopped"
+    with pytest.raises(TrainingError, match=r"has changed since this run was begun \(fingerprint"):
+        rewire.train(QUICK, tiny_encoder("wavlm"), corpus, run, resume=True)
+
+
 def test_a_stopped_run_can_be_looked_at(corpus, hubert):
     run = new_run(corpus)
     assert rewire.train(QUICK, hubert, corpus, StoppingRun(run, 3)) == "stopped"

@@ -61,7 +61,7 @@ if (!window.refineDownloads) {
     const right = ((event.clientX - box.left) / box.width - axes.left) / (axes.right - axes.left);
     const down = ((event.clientY - box.top) / box.height - axes.top) / (axes.bottom - axes.top);
     const tip = plot.querySelector('.refine-reading') ?? plot.appendChild(document.createElement('p'));
-    tip.className = 'refine-reading';
+    tip.className = right > 0.6 ? 'refine-reading refine-end' : 'refine-reading';
     tip.hidden = !(right >= 0 && right < 1 && down >= 0 && down < 1);
     if (tip.hidden) return;
     tip.textContent = `${(right * axes.seconds).toFixed(2)} s · ${axes.rows[Math.floor(down * axes.rows.length)]}`;

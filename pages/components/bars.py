@@ -23,12 +23,15 @@ def counts(levels: pd.Series, look: Look) -> Picture:
     slot = (WIDE - LEFT) / len(shown)
     longest = max(map(len, names))
     turned = longest * LETTER > slot - 6
+    reach = [0.77 * LETTER * len(name) - slot * i for i, name in enumerate(names)]  # leftwards
+    first = max(LEFT, *reach) if turned else LEFT
+    slot = (WIDE - first) / len(shown)
     below = 14 + 0.66 * LETTER * longest if turned else 30
     most = int(shown.max())
-    parts = list(_grid(most, look))
+    parts = list(_grid(most, first, look))
     spots = []
     for place, (label, clips) in enumerate(zip(names, shown, strict=True)):
-        left, top = LEFT + place * slot, _y(clips, most)
+        left, top = first + place * slot, _y(clips, most)
         size = f'width="{0.76 * slot:.1f}" height="{TALL - top:.1f}"'
         style = f"fill:{look.after}"
         parts.append(f'<rect x="{left + 0.12 * slot:.1f}" y="{top:.1f}" {size} style="{style}"/>')
@@ -42,12 +45,12 @@ def _y(clips: float, most: int) -> float:
     return TALL - (TALL - TOP) * clips / max(1, most)
 
 
-def _grid(most: int, look: Look) -> Iterator[str]:
+def _grid(most: int, left: float, look: Look) -> Iterator[str]:
     for value in drawing.ticks(0, most, most=4):
         if value == int(value):
             y = _y(value, most)
-            yield drawing.rule(LEFT, y, WIDE, y, look.ink, alpha=0.13)
-            yield drawing.text(LEFT - 9, y + 5, f"{value:,g}", look, 15, "end", alpha=0.75)
+            yield drawing.rule(left, y, WIDE, y, look.ink, alpha=0.13)
+            yield drawing.text(left - 9, y + 5, f"{value:,g}", look, 15, "end", alpha=0.75)
 
 
 def _label(x: float, words: str, turned: bool, look: Look) -> str:

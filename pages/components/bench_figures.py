@@ -85,7 +85,7 @@ def _hill(scale: Scale, space: str, kind: str, floor: float, look: Look) -> Iter
     """The density of the distances of one kind, its name and its median."""
     shade, reference = kind_colours()[kind], scale.spaces[space]
     ridge = density(reference.pairs[kind] / reference.unit, GRID)
-    tops = floor - 1.22 * RIDGE * ridge / ridge.max()
+    tops = floor - 1.22 * RIDGE * ridge / (ridge.max() or 1.0)  # all beyond the edge
     line = "L".join(f"{_at(x):.1f},{y:.1f}" for x, y in zip(GRID, tops, strict=True))
     style = f"fill:{_thin(shade, 0.38)};stroke:{shade};stroke-width:1.3;stroke-linejoin:round"
     yield f'<path d="M{LEFT},{floor}L{line}L{_at(LONGEST):.1f},{floor}Z" style="{style}"/>'
@@ -105,7 +105,7 @@ def _told(scale: Scale, space: str, kind: str, floor: float) -> Spot:
 
 def _stand(space: str, far: float, top: float, bottom: float, look: Look) -> Iterator[str]:
     """The name of a space, and the line and mark of the intervention in it."""
-    yield drawing.text(LEFT - 9, top + 30, name(space), look, 17, "end", weight=650)
+    yield drawing.text(LEFT - 9, top + 30, _cut(name(space)), look, 17, "end", weight=650)
     colour, x = look.before if space == BEFORE else look.after, _at(far)
     yield drawing.rule(x, top + 24, x, bottom, colour, width=3)
     yield drawing.dot(x, top + 24, colour, look, space == BEFORE, 7.5)
@@ -195,6 +195,10 @@ def _trail(
     x, y = way[-1]
     yield f'<circle cx="{x:.1f}" cy="{y:.1f}" r="15" style="fill:{look.paper}"/>'
     yield drawing.dot(x, y, look.after, look, False, 9)
+
+
+def _cut(words: str, most: int = 19) -> str:
+    return words if len(words) <= most else f"{words[: most - 1]}…"
 
 
 def _thin(colour: str, alpha: float) -> str:

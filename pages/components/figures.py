@@ -10,6 +10,7 @@ import streamlit as st
 from plotly.subplots import make_subplots
 
 from pages.components import theme
+from refine.levels import Level
 
 CONFIG: dict[str, Any] = {
     "displaylogo": False,
@@ -76,11 +77,15 @@ def durations(seconds: np.ndarray, height: int) -> go.Figure:
 
 
 def training(
-    rows: pd.DataFrame, lines: Mapping[str, str], height: int = 300, total: int = 0
+    rows: pd.DataFrame,
+    lines: Mapping[str, str],
+    height: int = 300,
+    total: int = 0,
+    levels: Mapping[str, Sequence[Level]] | None = None,
 ) -> go.Figure:
     """Curves over steps, each on an axis of its own. A noisy one gets a smooth line over it.
 
-    `lines`: column -> label.
+    `lines`: column -> label. `levels`: column -> where it starts, what it cannot go below.
     """
     figure = make_subplots(rows=len(lines), cols=1, shared_xaxes=True, vertical_spacing=0.09)
     colour = theme.after()
@@ -102,6 +107,8 @@ def training(
                 row=number,
                 col=1,
             )
+        for level in (levels or {}).get(column, []):
+            _level(figure, level, max(total, int(rows["step"].max())), number)
     style(figure, height, hovermode="x unified", showlegend=False)
     figure.update_layout(margin={"t": 8})
     for number, label in enumerate(lines.values(), start=1):
@@ -110,6 +117,22 @@ def training(
     if total:
         figure.update_xaxes(range=[-0.01 * total, total * 1.01])
     return figure
+
+
+def _level(figure: go.Figure, level: Level, last: int, row: int) -> None:
+    """A dotted line with its name; a trace, since the axis makes room for no shape."""
+    figure.add_scatter(
+        x=[0, last / 2, last],
+        y=[level.value] * 3,
+        mode="lines+text",
+        text=["", f"{level.label}: {level.value:.3g}", ""],
+        textposition="top center",
+        textfont={"size": 13, "color": theme.ink(0.75)},
+        line={"color": theme.ink(0.6), "width": 1.5, "dash": "dot"},
+        hoverinfo="skip",
+        row=row,
+        col=1,
+    )
 
 
 PAIR_STYLE = {

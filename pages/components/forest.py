@@ -162,4 +162,6 @@ def _spot(mark: Mark, box: Box, level: int) -> Spot:
 
 
 def _cut(label: str, most: int = 21) -> str:
-    return label if len(label) <= most else f"{label[: most - 1]}…"
+    """Its beginning and its end, which tells runs of one name apart."""
+    tail = 9
+    return label if len(label) <= most else f"{label[: most - tail - 1]}…{label[-tail:]}"

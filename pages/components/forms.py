@@ -1,7 +1,7 @@
 """A form read off a recipe's dataclass. The recipe checks the values; its sentence stands here."""
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
 import streamlit as st
@@ -18,7 +18,7 @@ def fill(cls: type[T], start: T, basic: Sequence[str], key: str) -> T | None:
 
     Args:
         start: where the fields begin (a preset).
-        key: the fields keep their values as long as this stays the same.
+        key: the fields keep their values for the session, one set a key.
     Returns: a checked instance, or None while a value is refused (its sentence is shown).
     """
     known = {option.name: option for option in options(cls)}
@@ -28,24 +28,32 @@ def fill(cls: type[T], start: T, basic: Sequence[str], key: str) -> T | None:
     refused: list[OptionError] = []
     _grid(cls, first, start, key, values, refused)
     if rest:
-        changed = [o for o in rest if f"{key}/{o.name}" in st.session_state]
-        open_it = any(_refusal(cls, o, st.session_state[f"{key}/{o.name}"]) for o in changed)
+        typed = _typed(rest, key)
+        changed = [o for o in rest if _changed(o, typed, start)]
+        if any(_refusal(cls, option, typed[option.name]) for option in changed):
+            st.session_state[f"{key}/more"] = True  # what is refused is seen at its field
+        told = f" · {len(changed)} changed" if changed else ""
         box = st.expander(
-            f"{len(rest)} more options", icon=":material/tune:", expanded=open_it,
-            key=f"{key}/more", on_change="rerun",
+            f"{len(rest)} more options{told}", icon=":material/tune:", key=f"{key}/more",
+            on_change="rerun",
         )  # fmt: skip
         if box.open:
             with box:
                 _grid(cls, rest, start, key, values, refused)
         else:
             values |= {o.name: getattr(start, o.name) for o in rest}
-            values |= {o.name: _value(o, st.session_state[f"{key}/{o.name}"]) for o in changed}
+            values |= {o.name: _value(o, typed[o.name]) for o in changed}
+    if any(_changed(o, _typed(known.values(), key), start) for o in known.values()):
+        st.button(
+            "Back to the preset", key=f"{key}/back", icon=":material/undo:", type="tertiary",
+            on_click=_forget, args=([f"{key}/{name}" for name in known],),
+        )  # fmt: skip
     if refused:
         return None
     try:
         return from_dict(cls, values)
     except OptionError as error:  # two values that do not go together
-        st.error(str(error), icon=":material/error:")
+        st.error(escape(str(error)), icon=":material/error:")
         return None
 
 
@@ -89,6 +97,24 @@ def _field(option: Option, value: Any, key: str) -> Any:
         where["persist_state"] = "session"  # while it is folded, or another page is read
         return draw(label, names, key=key, help=text, format_func=show_plain, **where)
     return st.text_input(label, show_plain(value), key=key, help=text, persist_state="session")
+
+
+def _typed(some: Iterable[Option], key: str) -> dict[str, Any]:
+    """What the fields say, of those that were drawn before."""
+    state = st.session_state
+    return {o.name: state[f"{key}/{o.name}"] for o in some if f"{key}/{o.name}" in state}
+
+
+def _changed(option: Option, typed: dict[str, Any], start: Any) -> bool:
+    """Whether a field says something else than the preset."""
+    if option.name not in typed:
+        return False
+    return bool(_value(option, typed[option.name]) != getattr(start, option.name))
+
+
+def _forget(keys: Sequence[str]) -> None:
+    for key in keys:
+        st.session_state.pop(key, None)
 
 
 def _refusal(cls: type, option: Option, raw: Any) -> OptionError | None:

@@ -56,11 +56,15 @@ def show(picture: Picture, key: str, alt: str, most: float) -> None:
     """Draw it at the width of its column, at most `most` px; as a file it bears its key."""
     image = theme.image(svg(picture, alt), alt, "width:100%")
     spots = "".join(_span(spot, picture) for spot in picture.spots)
-    save = "".join(f'<button data-save="{form.lower()}">{form}</button>' for form in ("SVG", "PNG"))
+    save = "".join(
+        f'<button data-save="{form.lower()}" aria-label="Download {escape(alt)} as {form}">'
+        f"{form}</button>"
+        for form in ("SVG", "PNG")
+    )
     with st.container(key=key):
         st.html(
             f'<div class="refine-plot" data-name="refine {key}" {_reading(picture)}'
-            f'style="max-width:{most:g}px;--paper:{theme.paper()}">{image}{spots}'
+            f'style="max-width:{most:g}px;--paper:{theme.paper()};--ink:{theme.ink()}">{image}{spots}'
             f'<div class="refine-save">{save}</div></div>'
         )
 
@@ -90,4 +94,9 @@ def _span(spot: Spot, of: Picture) -> str:
         "height": spot.height / of.height,
     }
     style = ";".join(f"{side}:{100 * share:.3f}%" for side, share in shares.items())
-    return f'<span style="{style}" data-told="{escape(spot.told)}"></span>'
+    told = drawing.safe(spot.told)
+    side = "refine-end" if spot.left > 0.6 * of.width else ""
+    return (
+        f'<span class="{side}" style="{style}" role="img" data-told="{told}" '
+        f'aria-label="{told.replace(chr(10), ", ")}"></span>'
+    )

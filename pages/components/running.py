@@ -2,17 +2,22 @@
 
 from typing import Any
 
+import pandas as pd
 import streamlit as st
 
 from pages.components import commands, figures, forms, guard, pickers, run_report, states
 from pages.components.player import escape
-from refine import jobs
+from refine import jobs, levels, report
 from refine.encoders import is_encoder
 from refine.options import from_dict, options, to_arguments
 from refine.runs import Run, Status
 from refine.worker import recipe_class
 
-LOSSES = {"total": "loss", "loss": "loss"}
+WATCHED = {
+    "dino": "Collapse has two faces: *entropy* (of the teacher) at ln K, or near 0, while *kl* and "
+    "*spread* fall to 0. By default the training then stops and "
+    "names it."
+}
 SPACE = {"isoscore": "IsoScore", "mean_cosine": "mean cosine"}
 
 
@@ -144,13 +149,7 @@ def curves(run: Run, status: Status) -> None:
     left, right = st.columns(2, gap="large")
     with left:
         st.markdown("##### Loss")
-        column = next((name for name in LOSSES if name in rows), None)
-        if column:
-            figures.show(
-                figures.training(rows, {column: "loss"}, total=total),
-                "loss_curve",
-                "Training loss over steps",
-            )
+        loss(run, rows, total)
     with right:
         st.markdown("##### How evenly it uses its space, on held-out clips")
         lines = {name: label for name, label in SPACE.items() if name in rows}
@@ -162,6 +161,30 @@ def curves(run: Run, status: Status) -> None:
             )
         else:
             st.caption("The first measurement comes after some steps.")
+
+
+def loss(run: Run, rows: pd.DataFrame, total: int) -> None:
+    """The loss or one of its parts, with the line it starts from or cannot go below."""
+    parts = [name for name in report.curves_of(rows) if name not in SPACE]
+    parts = [name for name in parts if rows[name].notna().sum() > 0.6 * len(rows)] or ["total"]
+    part = parts[0]
+    if len(parts) > 1:
+        part = st.pills(
+            "Part", parts, default=parts[0], key="loss_part", required=True, wrap=True,
+            format_func=lambda name: "loss" if name == "total" else name.replace("_", " "),
+            label_visibility="collapsed", persist_state="page",
+        ) or parts[0]  # fmt: skip
+    if part not in rows:
+        return
+    recipe = str(run.config.get("recipe", ""))
+    config: Any = from_dict(recipe_class(recipe), run.config.get("options") or {})
+    drawn = levels.of(recipe, config, rows)
+    word = "loss" if part == "total" else part.replace("_", " ")
+    picture = figures.training(rows, {part: word}, total=total, levels=drawn)
+    figures.show(picture, "loss_curve", f"{word} over steps".capitalize())
+    watched = WATCHED.get(recipe)
+    if watched:
+        st.caption(watched)
 
 
 def details(run: Run) -> None:

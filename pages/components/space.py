@@ -7,6 +7,7 @@ import pandas as pd
 import streamlit as st
 
 from pages.components import guard, player, point_map
+from refine import comparison
 from refine.corpus import Corpus
 from refine.embeddings import open_embeddings
 from refine.evaluation import table_of
@@ -53,10 +54,14 @@ def paired(results: dict[str, dict[str, Any]], layer: str | None) -> dict[str, A
 def _paired(places: tuple[tuple[str, str], ...]) -> dict[str, Any] | None:
     tables = [open_embeddings(path) for path, _ in places]
     first, second = (found.table for found in tables)
-    if first["clip"].tolist() != second["clip"].tolist():
+    rows = comparison.in_common(first["clip"].tolist(), second["clip"].tolist())
+    if len(rows[0]) < 2:
         return None
-    vectors = [found.vectors(name) for found, (_, name) in zip(tables, places, strict=True)]
-    speakers = first["speaker"].to_numpy() if "speaker" in first else None
+    vectors = [
+        found.vectors(name)[these]
+        for found, (_, name), these in zip(tables, places, rows, strict=True)
+    ]
+    speakers = first["speaker"].to_numpy()[rows[0]] if "speaker" in first else None
     return {
         name: number.as_dict() for name, number in change(vectors[0], vectors[1], speakers).items()
     }

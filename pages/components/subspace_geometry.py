@@ -119,8 +119,8 @@ def factors_of_blocks(after: Mapping[str, Any]) -> None:
     st.caption(
         "Bars: the share of a factor that a probe reads off a block, its importance in "
         "DCI. DCI stays low while a probe still reads a factor everywhere, however well "
-        "cosine keeps them apart. The line is where there is nothing to find, the diamond the "
-        "control (shuffled). Choose a row for its definition."
+        "cosine keeps them apart. The line is where there is nothing to find. Choose a row for its "
+        "definition."
     )
 
 

@@ -252,6 +252,8 @@ def train(
         dino_parts.refuse_memory(config)
         tell("loading the encoder")
         pair = dino_parts.student_and_teacher(config, encoder_name, tell)
+        if resume:
+            training.refuse_other_base(run, pair.teacher.name, pair.teacher.fingerprint)
         tell("gathering noise and rooms")
         views = dino_parts.views_of(config, clips)
         held_out = dino_parts.held_out_voices(config, pair, corpus, tell)

@@ -243,7 +243,8 @@ def train(
         supplies = _supplies(config, corpus_source, tell)
         tell("loading the encoder")
         encoder = encoders.load(encoder_name)
-        _refuse_other_base(run, encoder, resume)
+        if resume:
+            training.refuse_other_base(run, encoder.name, encoder.fingerprint)
         shape = subspace_map.shape_of(config, encoder)
         found = grid_engines.sources(config, supplies, tell, tell.note)
         for source in found:
@@ -339,22 +340,6 @@ def _supplies(config: Interventional, source: Any, tell: _Teller | None) -> "lis
         names = ", ".join(supply.corpus.name for supply in found)
         raise TrainingError(f"more_corpora: {names}: one of them is there twice")
     return found
-
-
-def _refuse_other_base(run: "Run", encoder: "Encoder", resume: bool) -> None:
-    """A map that was begun on one encoder must not go on with the features of another."""
-    from refine.encoders.folder import read_refinement
-    from refine.training import TrainingError
-
-    begun = sorted(run.checkpoints.glob("step-*/encoder")) if resume else []
-    base = read_refinement(begun[-1]).get("base", {}) if begun else {}
-    then = base.get("fingerprint", encoder.fingerprint)
-    if then != encoder.fingerprint:
-        raise TrainingError(
-            f"{run.path.name}: the encoder {encoder.name} has changed since this run was begun "
-            f"(fingerprint {then[:8]}… then, {encoder.fingerprint[:8]}… now); give back the "
-            "encoder of then, or start a new run"
-        )
 
 
 def _refinement(

@@ -200,6 +200,8 @@ def train(
         tell("loading the encoder")
         precision = training.resolve_precision(config.precision)
         encoder = encoders.load(encoder_name, precision=precision)
+        if resume:
+            training.refuse_other_base(run, encoder.name, encoder.fingerprint)
         _leave_projection(encoder, tell)
         source = rewiring.training_pairs(config, encoder, corpus, tell)
         held_out = rewiring.held_out_pairs(config, encoder, corpus, tell)

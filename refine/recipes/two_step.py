@@ -224,7 +224,8 @@ def train(
         tell("loading the encoder")
         precision = training.resolve_precision(config.precision)
         encoder = encoders.load(encoder_name, precision=precision)
-        _refuse_other_base(run, encoder, resume)
+        if resume:
+            training.refuse_other_base(run, encoder.name, encoder.fingerprint)
         if encoder.projector is not None:
             tell.note(f"the projection of {encoder.name} is left out: a new one takes its place")
         objective = _objective(config, encoder, corpus, rows)
@@ -301,22 +302,6 @@ def _objective(config: TwoStep, encoder: "Encoder", corpus: "Corpus", rows: "Row
     for part in (rows.train, rows.held_out):
         supervision.refuse_short(corpus, part, encoder.min_samples, encoder.name)
     return Shaping(config, encoder, corpus, rows.train)
-
-
-def _refuse_other_base(run: "Run", encoder: "Encoder", resume: bool) -> None:
-    """A space that was begun on one encoder must not go on with another."""
-    from refine.encoders.folder import read_refinement
-    from refine.training import TrainingError
-
-    begun = sorted(run.checkpoints.glob("step-*/encoder")) if resume else []
-    base = read_refinement(begun[-1]).get("base", {}) if begun else {}
-    then = base.get("fingerprint", encoder.fingerprint)
-    if then != encoder.fingerprint:
-        raise TrainingError(
-            f"{run.path.name}: the encoder {encoder.name} has changed since this run was begun "
-            f"(fingerprint {then[:8]}… then, {encoder.fingerprint[:8]}… now); give the encoder of "
-            "then, or start a new run"
-        )
 
 
 def _step_two(
