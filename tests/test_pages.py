@@ -165,6 +165,43 @@ def test_train_refuses_a_value_at_its_field(
     assert not spawned
 
 
+def a_logged_run(recipe: str, rows: list[dict[str, float]], **options: object) -> runs.Run:
+    """A finished run with a log, as its page shows it."""
+    run = runs.create({
+        "command": "train", "recipe": recipe, "encoder": "mini", "corpus": "demo",
+        "options": options,
+    })  # fmt: skip
+    for row in rows:
+        run.log(row)
+    run.write_status(state="finished", step=len(rows), total=len(rows))
+    return run
+
+
+@pytest.mark.parametrize(
+    ("recipe", "options", "column", "line"),
+    [
+        ("rewire", {"batch_size": 48}, "total", "log(2N − 1): 4.55"),
+        ("dino", {"outputs": 1024}, "total", "ln K: 6.93"),
+        ("interventional", {}, "supcon_speaker", "mean log|P|: 2.5"),
+    ],
+)
+def test_a_run_draws_the_line_of_its_loss(
+    recipe: str, options: dict[str, int], column: str, line: str
+) -> None:
+    rows = [
+        {"step": i, "total": 9.0 / i, "supcon_speaker": 4.0 / i, "floor_speaker": 2.5}
+        for i in range(1, 6)
+    ]
+    run = a_logged_run(recipe, [*rows, {"step": 5, "eer_speaker_in_content": 0.4}], **options)
+    app = opened("train", run=run.id)
+    assert not app.exception
+    if column != "total":
+        app.session_state["loss_part"] = column
+        app.run()
+    drawn = " ".join(str(json.loads(chart.proto.spec)) for chart in app.get("plotly_chart"))
+    assert line in drawn
+
+
 def test_train_starts_what_the_form_says(tone_corpus: Path, tiny_encoder, spawned: list) -> None:
     app = opened("train", corpus=str(tone_corpus), encoder=str(tiny_encoder()))
     app.text_input(key="rewire/mini/steps").set_value("7").run()

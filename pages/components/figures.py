@@ -87,7 +87,12 @@ def training(
 
     `lines`: column -> label. `levels`: column -> where it starts, what it cannot go below.
     """
-    figure = make_subplots(rows=len(lines), cols=1, shared_xaxes=True, vertical_spacing=0.09)
+    named = len(lines) > 2  # names stand above low charts, beside high ones
+    figure = make_subplots(
+        rows=len(lines), cols=1, shared_xaxes=True, vertical_spacing=0.12 if named else 0.09,
+        subplot_titles=list(lines.values()) if named else None,
+    )  # fmt: skip
+    figure.update_annotations(x=0, xanchor="left", font={"size": 13.5})
     colour = theme.after()
     for number, (column, label) in enumerate(lines.items(), start=1):
         line = rows[["step", column]].dropna()
@@ -110,9 +115,10 @@ def training(
         for level in (levels or {}).get(column, []):
             _level(figure, level, max(total, int(rows["step"].max())), number)
     style(figure, height, hovermode="x unified", showlegend=False)
-    figure.update_layout(margin={"t": 8})
+    figure.update_layout(margin={"t": 26 if named else 8})
     for number, label in enumerate(lines.values(), start=1):
-        figure.update_yaxes(title={"text": label}, nticks=5, row=number, col=1)
+        title = "" if named else label
+        figure.update_yaxes(title={"text": title}, nticks=5, row=number, col=1)
     figure.update_xaxes(title={"text": "step"}, row=len(lines), col=1)
     if total:
         figure.update_xaxes(range=[-0.01 * total, total * 1.01])

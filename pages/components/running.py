@@ -151,27 +151,47 @@ def curves(run: Run, status: Status) -> None:
         st.markdown("##### Loss")
         loss(run, rows, total)
     with right:
-        st.markdown("##### How evenly it uses its space, on held-out clips")
-        lines = {name: label for name, label in SPACE.items() if name in rows}
-        if lines:
-            figures.show(
-                figures.training(rows, lines, total=total),
-                "space_curve",
-                "IsoScore and mean cosine over steps",
-            )
-        else:
-            st.caption("The first measurement comes after some steps.")
+        watched(rows, total)
+
+
+def watched(rows: pd.DataFrame, total: int) -> None:
+    """What was measured on held-out clips while it trained."""
+    lines = {name: label for name, label in SPACE.items() if name in rows}
+    title = "How evenly it uses its space, on held-out clips"
+    if not lines:
+        title = "On held-out clips"
+        sparse = [name for name in report.curves_of(rows) if not _each_step(rows, name)]
+        lines = {name: _label(name) for name in sparse[:4]}
+    st.markdown(f"##### {title}")
+    if not lines:
+        st.caption("Nothing is measured yet; the first comes after some steps.")
+        return
+    picture = figures.training(rows, lines, height=max(300, 112 * len(lines)), total=total)
+    figures.show(picture, "space_curve", f"{', '.join(lines.values())} over steps")
+
+
+def _each_step(rows: pd.DataFrame, name: str) -> bool:
+    return bool(rows[name].notna().sum() > 0.6 * len(rows))
+
+
+def _label(name: str) -> str:
+    """A column of the log as it reads: 'EER of speaker in content'."""
+    if name.startswith("eer_") and "_in_" in name:
+        factor, _, space = name.removeprefix("eer_").partition("_in_")
+        return f"EER of {factor} in the {space} subspace"
+    known = {"uar": "UAR", "eer": "EER", "davies_bouldin": "Davies–Bouldin"}
+    return known.get(name, name.replace("_", " "))
 
 
 def loss(run: Run, rows: pd.DataFrame, total: int) -> None:
     """The loss or one of its parts, with the line it starts from or cannot go below."""
-    parts = [name for name in report.curves_of(rows) if name not in SPACE]
-    parts = [name for name in parts if rows[name].notna().sum() > 0.6 * len(rows)] or ["total"]
+    parts = [name for name in report.curves_of(rows) if name not in (*SPACE, "floor")]
+    parts = [name for name in parts if _each_step(rows, name)] or ["total"]
     part = parts[0]
     if len(parts) > 1:
         part = st.pills(
             "Part", parts, default=parts[0], key="loss_part", required=True, wrap=True,
-            format_func=lambda name: "loss" if name == "total" else name.replace("_", " "),
+            format_func=lambda name: "loss" if name == "total" else _label(name),
             label_visibility="collapsed", persist_state="page",
         ) or parts[0]  # fmt: skip
     if part not in rows:
@@ -182,9 +202,8 @@ def loss(run: Run, rows: pd.DataFrame, total: int) -> None:
     word = "loss" if part == "total" else part.replace("_", " ")
     picture = figures.training(rows, {part: word}, total=total, levels=drawn)
     figures.show(picture, "loss_curve", f"{word} over steps".capitalize())
-    watched = WATCHED.get(recipe)
-    if watched:
-        st.caption(watched)
+    if recipe in WATCHED:
+        st.caption(WATCHED[recipe])
 
 
 def details(run: Run) -> None:
