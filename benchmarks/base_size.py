@@ -59,6 +59,7 @@ def main(options: Options) -> None:
     for model in options.models:
         with tempfile.TemporaryDirectory() as folder:
             _build(model, Path(folder))
+            found[model] = _shapes(Path(folder))
             for recipe in options.recipes:
                 command = [sys.executable, __file__, "--data", str(options.data)]
                 done = subprocess.run(
@@ -83,14 +84,40 @@ def table(found: dict[str, Any]) -> str:
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for key, one in found.items():
-        model, recipe = key.split("/")
+        model, _, recipe = key.partition("/")
+        if not recipe:
+            continue
         differs = ", ".join(f"{name} {value}" for name, value in one["differs"].items()) or "–"
         lines.append(
             f"| {model} | {recipe} | {differs} | {one['audio_s']:.0f} s | "
             f"{one['seconds_per_step']:.2f} s | {one['peak_mb'] / 1000:.1f} GB | "
             f"{one['trained_parameters'] / 1e6:.1f} M | {one['precision']}, {one['device']} |"
         )
+    lines += [
+        "",
+        "| model | parameters | hidden states of one second | vector |",
+        "| --- " * 4 + "|",
+    ]
+    for model, one in found.items():
+        if "/" not in model:
+            states, vector = (" × ".join(map(str, one[key])) for key in ("states", "vector"))
+            row = f"| {model} | {one['parameters'] / 1e6:.1f} M | {states} | {vector} |"
+            lines.append(row)
     return "\n".join(lines) + "\n"
+
+
+def _shapes(folder: Path) -> dict[str, Any]:
+    """What the encoder returns for one second: (layer, clip, frame, width) and (clip, width)."""
+    import torch
+
+    from refine import encoders
+
+    encoder = encoders.load(folder)
+    wave, lengths = torch.randn(1, 16_000), torch.tensor([16_000])
+    with torch.inference_mode():
+        states, vector = encoder.encode(wave, lengths).states, encoder.embed(wave, lengths)
+    parameters = sum(one.numel() for one in encoder.model.parameters())
+    return {"parameters": parameters, "states": list(states.shape), "vector": list(vector.shape)}
 
 
 def _build(model: str, folder: Path) -> None:

@@ -4,7 +4,7 @@
 
 Trains one encoder a kind of positives, then measures base and rewired on clips that the rewiring
 never heard: isotropy, and what the space still holds of words and voices. Writes
-docs/measured/rewire.json and prints the Markdown tables that the README shows.
+docs/measured/rewire.json and the Markdown tables beside it.
 """
 
 import dataclasses
@@ -87,7 +87,10 @@ def main(options: Options) -> None:
     content = {"encoder": options.encoder, "train": options.train, "settings": settings, **found}
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    print(_table(found, options) + "\n\n" + _prices(found, options))
+    tables = _table(found, options) + "\n\n" + _prices(found, options)
+    seed = f"Seed {settings['seed']}; 95 % intervals by speaker, changes paired on the same clips."
+    options.out.with_suffix(".md").write_text(f"{seed}\n\n{tables}\n", encoding="utf-8")
+    print(tables)
 
 
 def _config(positives: str, options: Options) -> rewire.Rewire:

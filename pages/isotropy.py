@@ -4,7 +4,17 @@ from typing import Any
 
 import streamlit as st
 
-from pages.components import changes, cone, figures, guard, measuring, pair, pickers, space
+from pages.components import (
+    changes,
+    cone,
+    figures,
+    guard,
+    measuring,
+    pair,
+    pickers,
+    space,
+    tables,
+)  # fmt: skip
 from refine.corpus import Corpus
 
 Results = dict[str, dict[str, Any]]
@@ -45,15 +55,21 @@ def draw() -> None:
 def change(results: Results, layer: str | None, corpus: Corpus) -> None:
     """Every number with its change, and where the clips went."""
     st.subheader("Before and after" if len(results) > 1 else "In numbers")
-    changes.rows(
-        {role: pair.numbers(result, layer) for role, result in results.items()},
-        space.paired(results, layer),
-    )
+    numbers = {role: pair.numbers(result, layer) for role, result in results.items()}
+    paired = space.paired(results, layer)
+    changes.rows(numbers, paired)
     st.caption(
         "Last column: the change, with its 95 % interval paired on the same clips. Choose a row "
         "for its definition, null value and control. More even is not better by itself: noise is "
         "the most even cloud there is."
     )
+    every = numbers | ({"change": paired} if paired else {})
+    table = tables.of_numbers(
+        ({"metric": name, "of": role}, one)
+        for role, found in every.items()
+        for name, one in found.items()
+    )
+    tables.folded(f"All {len(table)} numbers", "isotropy_numbers", table)
     with guard.sentences():
         space.maps(results, layer, corpus)
 

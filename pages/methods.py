@@ -2,8 +2,8 @@
 
 import streamlit as st
 
-from pages.components import guard, theme
-from pages.components.picture import look
+from pages.components import guard
+from pages.components.picture import look, place
 from refine import methods, pictures
 
 
@@ -45,7 +45,7 @@ def picture(section: methods.Section) -> None:
     left, right = st.columns([3, 2], gap="large", vertical_alignment="center")
     drawn = pictures.PICTURES[section.key]
     with left:
-        st.html(theme.image(drawn.draw(look()), drawn.alt, "width:100%;display:block"))
+        place(drawn.draw(look()), f"forces_{section.key}", drawn.alt)
     with right:
         st.markdown(f"**It pulls together** {drawn.pulls}")
         st.markdown(f"**It pushes apart** {drawn.pushes}")

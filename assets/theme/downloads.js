@@ -46,9 +46,13 @@ if (!window.refineDownloads) {
     const name = `${plot.dataset.name}.${button.dataset.save}`;
     if (button.dataset.save === 'svg') return keep(image.src, name);
     const canvas = document.createElement('canvas');
-    canvas.width = 2 * image.naturalWidth;
-    canvas.height = 2 * image.naturalHeight;
-    canvas.getContext('2d').drawImage(image, 0, 0, canvas.width, canvas.height);
+    const scale = 2 * Math.max(1, image.clientWidth / image.naturalWidth);
+    canvas.width = scale * image.naturalWidth;
+    canvas.height = scale * image.naturalHeight;
+    const context = canvas.getContext('2d');
+    context.fillStyle = getComputedStyle(plot).getPropertyValue('--paper');
+    context.fillRect(0, 0, canvas.width, canvas.height);
+    context.drawImage(image, 0, 0, canvas.width, canvas.height);
     keep(canvas.toDataURL('image/png'), name);
   });
 

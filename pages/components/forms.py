@@ -32,9 +32,8 @@ def fill(cls: type[T], start: T, basic: Sequence[str], key: str) -> T | None:
         changed = [o for o in rest if _changed(o, typed, start)]
         if any(_refusal(cls, option, typed[option.name]) for option in changed):
             st.session_state[f"{key}/more"] = True  # what is refused is seen at its field
-        told = f" · {len(changed)} changed" if changed else ""
         box = st.expander(
-            f"{len(rest)} more options{told}", icon=":material/tune:", key=f"{key}/more",
+            f"{len(rest)} more options", icon=":material/tune:", key=f"{key}/more",
             on_change="rerun",
         )  # fmt: skip
         if box.open:
@@ -43,10 +42,12 @@ def fill(cls: type[T], start: T, basic: Sequence[str], key: str) -> T | None:
         else:
             values |= {o.name: getattr(start, o.name) for o in rest}
             values |= {o.name: _value(o, typed[o.name]) for o in changed}
-    if any(_changed(o, _typed(known.values(), key), start) for o in known.values()):
+    differ = [o for o in known.values() if _changed(o, _typed(known.values(), key), start)]
+    if differ:
         st.button(
-            "Back to the preset", key=f"{key}/back", icon=":material/undo:", type="tertiary",
-            on_click=_forget, args=([f"{key}/{name}" for name in known],),
+            f"Back to the preset: {len(differ)} changed", key=f"{key}/back",
+            icon=":material/undo:", type="tertiary", on_click=_forget,
+            args=([f"{key}/{name}" for name in known],),
         )  # fmt: skip
     if refused:
         return None

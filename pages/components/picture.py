@@ -54,17 +54,25 @@ def look() -> Look:
 
 def show(picture: Picture, key: str, alt: str, most: float) -> None:
     """Draw it at the width of its column, at most `most` px; as a file it bears its key."""
-    image = theme.image(svg(picture, alt), alt, "width:100%")
     spots = "".join(_span(spot, picture) for spot in picture.spots)
+    place(svg(picture, alt), key, alt, most, spots, _reading(picture))
+
+
+def place(
+    drawn: str, key: str, alt: str, most: float = 0, spots: str = "", reading: str = ""
+) -> None:
+    """An SVG on the page, with its buttons. most: px it grows to; 0 is the width of its column."""
+    image = theme.image(drawn, alt, "width:100%")
     save = "".join(
         f'<button data-save="{form.lower()}" aria-label="Download {escape(alt)} as {form}">'
         f"{form}</button>"
         for form in ("SVG", "PNG")
     )
+    width = f"max-width:{most:g}px;" if most else ""
     with st.container(key=key):
         st.html(
-            f'<div class="refine-plot" data-name="refine {key}" {_reading(picture)}'
-            f'style="max-width:{most:g}px;--paper:{theme.paper()};--ink:{theme.ink()}">{image}{spots}'
+            f'<div class="refine-plot" data-name="refine {key}" {reading}'
+            f'style="{width}--paper:{theme.paper()};--ink:{theme.ink()}">{image}{spots}'
             f'<div class="refine-save">{save}</div></div>'
         )
 

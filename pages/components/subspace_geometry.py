@@ -1,12 +1,12 @@
 """The geometry of subspaces: DCI, angles, common variance, likeness."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from html import escape
 from typing import Any
 
 import streamlit as st
 
-from pages.components import changes, figures, guard, theme
+from pages.components import changes, figures, guard, tables, theme
 from pages.components import geometry_figures as charts
 from refine import spaces as computed
 from refine.spaces import Spaces
@@ -99,6 +99,25 @@ def draw(key: tuple[str, ...], after: Mapping[str, Any], found: Spaces) -> None:
         together(told["correlations"], pairs_of(after), found.note)
     with right, guard.sentences():
         likeness(told["alike"], list(found.x))
+    with guard.sentences():
+        table = tables.of_numbers(_numbers(told, after))
+        tables.folded(f"All {len(table)} numbers", "geometry_numbers", table)
+
+
+def _numbers(
+    told: Mapping[str, Any], after: Mapping[str, Any]
+) -> Iterator[tuple[dict[str, str], Mapping[str, Any]]]:
+    """Every number of the view, and what it is of."""
+    for name, one in ((after.get("disentanglement") or {}).get("dci") or {}).items():
+        yield {"of": "after", "metric": f"DCI {name}"}, one
+    if not isinstance(told["overlaps"], str):
+        for role, one in told["overlaps"].items():
+            yield {"of": role, "metric": "overlap"}, one["overlap"].as_dict()
+    for pair, numbers in pairs_of(after).items():
+        for name, one in numbers.items():
+            yield {"of": " and ".join(pair), "metric": name}, one
+    for pair, alike in told["alike"].items():
+        yield {"of": " and ".join(pair), "metric": "cka of spaces"}, alike["cka"].as_dict()
 
 
 def factors_of_blocks(after: Mapping[str, Any]) -> None:

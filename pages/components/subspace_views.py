@@ -189,14 +189,11 @@ def _hover(one: dict[str, Any]) -> str:
 
 
 def _table(rows: list[tuple[str, dict[str, Any]]]) -> pd.DataFrame:
-    keys = ("value", "low", "high", "n", "null", "control", "direction", "definition")
-    return pd.DataFrame(
-        [
-            {"space": name, "factor": factor, "metric": metric} | {key: one[key] for key in keys}
-            for name, cells in rows
-            for factor, numbers in cells.items()
-            for metric, one in numbers.items()
-        ]
+    return tables.of_numbers(
+        ({"space": name, "factor": factor, "metric": metric}, one)
+        for name, cells in rows
+        for factor, numbers in cells.items()
+        for metric, one in numbers.items()
     )
 
 

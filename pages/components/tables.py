@@ -1,7 +1,12 @@
 """Tables that stand folded below a picture, and are drawn once somebody opens them."""
 
+from collections.abc import Iterable, Mapping
+from typing import Any
+
 import pandas as pd
 import streamlit as st
+
+PARTS = ("value", "low", "high", "n", "null", "control", "direction", "definition")
 
 
 def folded(title: str, key: str, table: pd.DataFrame, height: int | None = None) -> None:
@@ -9,3 +14,8 @@ def folded(title: str, key: str, table: pd.DataFrame, height: int | None = None)
     box = st.expander(title, icon=":material/table:", key=key, on_change="rerun")
     if box.open:
         box.dataframe(table, hide_index=True, key=f"{key}_rows", height=height or "auto")
+
+
+def of_numbers(rows: Iterable[tuple[Mapping[str, str], Mapping[str, Any]]]) -> pd.DataFrame:
+    """A row a Number. rows: (what it is of, as columns; the Number as a dict)."""
+    return pd.DataFrame([{**of} | {part: one.get(part) for part in PARTS} for of, one in rows])
