@@ -71,6 +71,7 @@ def main(options: Options) -> None:
                 found[f"{model}/{recipe}"] = json.loads(done.stdout.splitlines()[-1])
                 options.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
                 print(model, recipe, found[f"{model}/{recipe}"], flush=True)
+    options.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     text = table(found)
     options.out.with_suffix(".md").write_text(text, encoding="utf-8")
     print(text)
