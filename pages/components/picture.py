@@ -1,6 +1,6 @@
 """A picture of ours on a page: it answers the pointer, and is an SVG or PNG file at a press.
 
-Appears in a tenth of the time of a Plotly chart; what has to zoom or to be chosen from is one.
+It appears sooner than a Plotly chart; what has to zoom or to be chosen from is one.
 """
 
 import json
