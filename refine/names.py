@@ -8,6 +8,7 @@ METRICS: dict[str, tuple[str, str]] = {
     "effective_rank": ("Effective rank", "directions in use, after centring"),
     "rankme": ("RankMe", "directions in use, as they are"),
     "uniformity": ("Uniformity", "lower: spread over the sphere"),
+    "uar": ("UAR", "mean recall of a class"),
     "probe_uar": ("Probe UAR", "a linear probe on unheard voices"),
     "probe_accuracy": ("Probe accuracy", "share a linear probe gets right"),
     "probe_macro_f1": ("Probe macro-F1", "precision and recall of the probe"),

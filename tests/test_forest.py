@@ -131,3 +131,10 @@ def test_runs_of_one_name_keep_their_end() -> None:
     svg = as_svg(forest.forest(found(sides), "g", ["m"], names, SHADES, LOOK))
     assert "14:03<" in svg
     assert "15:12<" in svg
+
+
+def test_a_number_without_a_value_is_left_out() -> None:
+    sides = {"mini": ({"m": number(2.0, 1.0, 3.0), "k": number(1.0, 0.0, 2.0)}, {})}
+    sides["mini"][0]["k"]["value"] = None
+    made = forest.forest(found(sides), "g", ["m", "k"], {"mini": "mini"}, SHADES, LOOK)
+    assert len(made.spots) == 1

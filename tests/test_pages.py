@@ -196,7 +196,7 @@ def test_a_run_draws_the_line_of_its_loss(
     app = opened("train", run=run.id)
     assert not app.exception
     if column != "total":
-        app.session_state["loss_part"] = column
+        app.session_state[f"loss_part_{run.id}"] = column
         app.run()
     drawn = " ".join(str(json.loads(chart.proto.spec)) for chart in app.get("plotly_chart"))
     assert line in drawn

@@ -15,6 +15,7 @@ NAMES = 172  # left of each row of charts
 GAP = 30  # between charts
 VALUES = 60  # right in a chart, for the values in figures
 ROW = 34  # an encoder
+ENDS = ("low", "value", "high")
 TOP, BOTTOM = 44, 44  # of a chart, for its title and its ticks
 
 
@@ -75,6 +76,7 @@ def forest(
     The band is the reference's interval; a full mark changed surely.
     """
     charts = {metric: _marks(found, group, metric, labels, shades) for metric in metrics}
+    charts = {metric: marks for metric, marks in charts.items() if any(marks)}
     levels = len(found["encoders"])
     height = -(-len(charts) // COLUMNS) * (TOP + ROW * levels + BOTTOM)
     parts: list[str] = []
@@ -96,8 +98,9 @@ def _marks(
     marks: list[Mark | None] = []
     for name, one in found["encoders"].items():
         number, change = (one[side].get(group, {}).get(metric) for side in ("numbers", "changes"))
+        known = number is not None and None not in (number[end] for end in ENDS)
         mark = Mark(labels[name], shades[name], number, change, name == found["against"])
-        marks.append(None if number is None else mark)
+        marks.append(mark if known else None)
     return marks
 
 
@@ -118,7 +121,7 @@ def _labels(labels: Sequence[str], box: Box, look: Look) -> Iterator[str]:
 def _chart(metric: str, marks: Sequence[Mark | None], box: Box, look: Look) -> Iterator[str]:
     known = [mark for mark in marks if mark is not None]
     yield from _title(metric, known[0].number["direction"], box, look)
-    ends = [float(mark.number[end]) for mark in known for end in ("low", "value", "high")]
+    ends = [float(mark.number[end]) for mark in known for end in ENDS]
     low, high = min(ends), max(ends)
     pad = 0.06 * (high - low) or 0.5
     scale = (box.right - box.left) / (high - low + 2 * pad)
@@ -144,7 +147,7 @@ def _title(metric: str, direction: str, box: Box, look: Look) -> Iterator[str]:
 
 
 def _row(mark: Mark, y: float, at: Any, box: Box, look: Look) -> Iterator[str]:
-    low, value, high = (at(mark.number[end]) for end in ("low", "value", "high"))
+    low, value, high = (at(mark.number[end]) for end in ENDS)
     if mark.reference:
         style = f"fill:{mark.colour};opacity:.15"
         size = f'width="{max(1.0, high - low):.1f}" height="{box.bottom - box.top:.1f}"'

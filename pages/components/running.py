@@ -7,7 +7,7 @@ import streamlit as st
 
 from pages.components import commands, figures, forms, guard, pickers, run_report, states
 from pages.components.player import escape
-from refine import jobs, levels, report
+from refine import jobs, levels, names, report
 from refine.encoders import is_encoder
 from refine.options import from_dict, options, to_arguments
 from refine.runs import Run, Status
@@ -179,8 +179,7 @@ def _label(name: str) -> str:
     if name.startswith("eer_") and "_in_" in name:
         factor, _, space = name.removeprefix("eer_").partition("_in_")
         return f"EER of {factor} in the {space} subspace"
-    known = {"uar": "UAR", "eer": "EER", "davies_bouldin": "Davies–Bouldin"}
-    return known.get(name, name.replace("_", " "))
+    return names.name(name)
 
 
 def loss(run: Run, rows: pd.DataFrame, total: int) -> None:
@@ -190,7 +189,7 @@ def loss(run: Run, rows: pd.DataFrame, total: int) -> None:
     part = parts[0]
     if len(parts) > 1:
         part = st.pills(
-            "Part", parts, default=parts[0], key="loss_part", required=True, wrap=True,
+            "Part", parts, default=parts[0], key=f"loss_part_{run.id}", required=True, wrap=True,
             format_func=lambda name: "loss" if name == "total" else _label(name),
             label_visibility="collapsed", persist_state="page",
         ) or parts[0]  # fmt: skip
