@@ -72,6 +72,17 @@ def safe(words: object) -> str:
     return escape(FORBIDDEN.sub("\ufffd", str(words)))
 
 
+def cut(words: str, most: int, tail: int = 0) -> str:
+    """At most so many letters; the last `tail` of them are kept.
+
+    >>> cut("interventional", 8), cut("rewire-mini · today 14:03", 14, tail=5)
+    ('interve…', 'rewire-m…14:03')
+    """
+    if len(words) <= most:
+        return words
+    return f"{words[: most - tail - 1]}…{words[len(words) - tail :]}"
+
+
 def text(
     x: float, y: float, words: str, look: Look, size: float = 13, anchor: str = "start",
     weight: int = 400, alpha: float = 1.0, colour: str = "",

@@ -19,7 +19,7 @@ LETTER = 9.0  # width of one, at the widest of the fonts a computer may take
 def counts(levels: pd.Series, look: Look) -> Picture:
     """Clips of each value, most frequent first. levels: value -> clips."""
     shown = levels.head(SHOWN)
-    names = [_cut(str(name)) for name in shown.index]
+    names = [drawing.cut(str(name), CUT) for name in shown.index]
     slot = (WIDE - LEFT) / len(shown)
     longest = max(map(len, names))
     turned = longest * LETTER > slot - 6
@@ -58,7 +58,3 @@ def _label(x: float, words: str, turned: bool, look: Look) -> str:
         return drawing.text(x, TALL + 22, words, look, 15.5, "middle")
     text = drawing.text(0, 0, words, look, 15, "end")
     return f'<g transform="translate({x + 4:.1f} {TALL + 16}) rotate(-40)">{text}</g>'
-
-
-def _cut(label: str) -> str:
-    return label if len(label) <= CUT else f"{label[: CUT - 1]}…"

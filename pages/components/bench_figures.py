@@ -105,7 +105,9 @@ def _told(scale: Scale, space: str, kind: str, floor: float) -> Spot:
 
 def _stand(space: str, far: float, top: float, bottom: float, look: Look) -> Iterator[str]:
     """The name of a space, and the line and mark of the intervention in it."""
-    yield drawing.text(LEFT - 9, top + 30, _cut(name(space)), look, 17, "end", weight=650)
+    yield drawing.text(
+        LEFT - 9, top + 30, drawing.cut(name(space), 19), look, 17, "end", weight=650
+    )
     colour, x = look.before if space == BEFORE else look.after, _at(far)
     yield drawing.rule(x, top + 24, x, bottom, colour, width=3)
     yield drawing.dot(x, top + 24, colour, look, space == BEFORE, 7.5)
@@ -195,10 +197,6 @@ def _trail(
     x, y = way[-1]
     yield f'<circle cx="{x:.1f}" cy="{y:.1f}" r="15" style="fill:{look.paper}"/>'
     yield drawing.dot(x, y, look.after, look, False, 9)
-
-
-def _cut(words: str, most: int = 19) -> str:
-    return words if len(words) <= most else f"{words[: most - 1]}…"
 
 
 def _thin(colour: str, alpha: float) -> str:

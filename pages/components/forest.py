@@ -115,7 +115,7 @@ def _box(place: int, levels: int) -> Box:
 def _labels(labels: Sequence[str], box: Box, look: Look) -> Iterator[str]:
     for level, label in enumerate(labels):
         y = box.top + ROW * (level + 0.5) + 5
-        yield drawing.text(NAMES - 10, y, _cut(label), look, 15, "end")
+        yield drawing.text(NAMES - 10, y, drawing.cut(label, 21, tail=9), look, 15, "end")
 
 
 def _chart(metric: str, marks: Sequence[Mark | None], box: Box, look: Look) -> Iterator[str]:
@@ -162,9 +162,3 @@ def _spot(mark: Mark, box: Box, level: int) -> Spot:
     """A row of a chart."""
     width = box.right + VALUES - box.left
     return Spot(box.left, box.top + ROW * level, width, ROW, mark.told())
-
-
-def _cut(label: str, most: int = 21) -> str:
-    """Its beginning and its end, which tells runs of one name apart."""
-    tail = 9
-    return label if len(label) <= most else f"{label[: most - tail - 1]}…{label[-tail:]}"
