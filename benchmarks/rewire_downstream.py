@@ -6,7 +6,7 @@
 Rewires the encoder with twins, neutral copies and both (the runs are kept below --work), then
 learns tasks on 1, 5, 10 and 100 % of the labels with SUPERB's head, frozen and fine-tuned. Writes
 docs/measured/rewire_downstream.json, cell by cell, so that a cut run goes on where it stopped, and
-the Markdown tables beside it.
+the Markdown tables and the curves (SVG) beside it.
 
 Twins learn from `pretrain`, which has no words. Neutral copies need words: they learn from the
 train speakers of `fsdd` (digits) and `emodb` (ten sentences), so that on *digits* they have heard
@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import rewire_curves
 import tyro
 from processes import PROCESSES, processor_minutes, workers
 from rewire_tables import CONTROLS, REWIRED, rounded, summary, table
@@ -91,7 +92,7 @@ class Options:
     """Shares of the labels."""
     steps: int = 1000
     """Steps of a head on a frozen encoder."""
-    tune: tuple[str, ...] = ("words:0.1",)
+    tune: tuple[str, ...] = ("words:0.01", "words:0.05", "words:0.1", "words:1.0")
     """Tasks and shares that are fine-tuned too."""
     tune_steps: int = 60
     """Steps of fine-tuning, of 16 clips each."""
@@ -144,6 +145,7 @@ def main(options: Options) -> None:
         kept.sort(list(cells))
     markdown = table(kept.content, options)
     options.out.with_suffix(".md").write_text(markdown + "\n", encoding="utf-8")
+    rewire_curves.write(options.out)
     print(markdown)
     took = (time.monotonic() - started) / 60
     print(f"\n{options.out}, {took:.1f} minutes, {processor_minutes():.1f} of processor")

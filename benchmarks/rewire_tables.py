@@ -106,30 +106,42 @@ def verdict(cells: dict[str, Any]) -> str:
 
 
 def _tuned(cells: dict[str, Any], options: Options) -> list[str]:
-    """Speed and score of fine-tuning; None where a cell is not there yet."""
-    parts = []
+    """Score and speed of fine-tuning, a row a task and share of the labels."""
+    if not options.tune:
+        return []
+    ups = [f"{kind}, {share:.0%}" for share in SHARES for kind in REWIRED]
+    head = ["task", "labels", "UAR of base", *(f"{kind}, change" for kind in REWIRED), *ups]
+    rows = []
     for place in options.tune:
         name, fraction = place.split(":")[0], float(place.split(":")[1])
-        key = f"finetuned/{name}/{fraction}"
         curves = {
             kind: [
-                Curve(*(np.array(cells[f"{key}/{kind}/{seed}"][part]) for part in Curve._fields))
+                Curve(*(np.array(cells[f"finetuned/{name}/{fraction}/{kind}/{seed}"][part])
+                        for part in Curve._fields))
                 for seed in range(options.seeds)
             ]
             for kind in ("base", *REWIRED)
-        }
-        rows = []
-        for kind, found in curves.items():
-            best = over_seeds([curve.best for curve in found], "score").as_dict()
-            row = [kind + _told(name, kind), _number(best)]
-            for share in SHARES:
-                up = speed_up(curves["base"], found, share)
+        }  # fmt: skip
+        scores = {kind: np.array([curve.best for curve in found]) for kind, found in curves.items()}
+        row = [
+            name,
+            f"{fraction:.0%}",
+            _number(over_seeds(scores["base"].tolist(), "score").as_dict()),
+        ]
+        for kind in REWIRED:
+            change = over_seeds((scores[kind] - scores["base"]).tolist(), "change").as_dict()
+            row.append(_number(change, "+") + _told(name, kind))
+        for share in SHARES:
+            for kind in REWIRED:
+                up = speed_up(curves["base"], curves[kind], share)
                 row.append(_speed({"ratio": up.ratio.as_dict(), "never": up.never}))
-            rows.append(row)
-        head = ["encoder", "test UAR", "steps to 95 % of the base's best", "to its best"]
-        title = f"Fine-tuned with its head, {name}, {fraction:.0%} of the labels"
-        parts += [f"{title}, {options.tune_steps} steps", _markdown(head, rows)]
-    return parts
+        rows.append(row)
+    title = (
+        f"Fine-tuned with its head, {options.tune_steps} steps: test UAR where dev is best, the "
+        "change against the base on the same labels, and the steps to 95 % of the base's best and "
+        "to its best, as a share of the base's"
+    )
+    return [title, _markdown(head, rows)]
 
 
 def _markdown(head: list[str], rows: list[list[str]]) -> str:

@@ -174,7 +174,7 @@ def curves(
     known = [line for line in lines if len(line.x)]
     if not known:
         return ""
-    left, right, top, bottom = 58, width - 14, 30 if legend and len(known) > 1 else 12, height - 46
+    left, right, top, bottom = 58, width - 20, 30 if legend and len(known) > 1 else 12, height - 46
 
     def flat(of: str) -> np.ndarray:
         rows = [np.asarray(v, float) for line in known if (v := getattr(line, of)) is not None]

@@ -6,6 +6,7 @@ import math
 import sys
 from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from refine.downstream import Curve
 sys.path.insert(0, str(paths.ROOT / "benchmarks"))
 
 import processes
+import rewire_curves
 import rewire_downstream
 import rewire_tables
 
@@ -72,8 +74,14 @@ def test_it_measures_every_cell_and_goes_on_where_it_stopped(options, monkeypatc
     assert {"value", "low", "high", "n"} <= set(twin["speed_up"]["0.95"]["ratio"])
     assert len(found["cells"]) == 2 + 4 * 2
     markdown = options.out.with_suffix(".md").read_text()
-    assert markdown.count("| digits | 50% |") == 3
-    assert "Fine-tuned with its head, digits, 50%" in markdown
+    assert markdown.count("| digits | 50% |") == 4
+    panels = options.out.with_suffix(".svg").read_text()
+    assert panels.count("test UAR</text>") == 3  # two shares frozen, one fine-tuned
+    assert panels.count("<polyline") == 3 * len(rewire_curves.KINDS)
+    ElementTree.fromstring(panels)
+    tuned = markdown.split("Fine-tuned with its head, 2 steps")[1].splitlines()
+    (row,) = (line for line in tuned if line.startswith("| digits | 50% |"))
+    assert row.count("|") == 3 + 3 + 6 + 1  # about, changes, speed-ups
     assert "Target (base's best in at most half the steps" in markdown
     assert markdown in capsys.readouterr().out
     # other settings, other cells
