@@ -142,30 +142,55 @@ def _mean(values: np.ndarray, told: str) -> dict[str, Any]:
 
 
 def tables(numbers: dict[str, Any], encoder: str, seeds: int, told: str) -> str:
-    """One Markdown table a corpus."""
+    """Markdown tables of each corpus: accuracy, then every measure, then its changes."""
     lines = [
-        f"`{encoder}`, {seeds} seeds; intervals (95 %) by speaker; within and between in units of "
-        f"the clips' own spread; {told}.",
+        f"`{encoder}`, {seeds} seeds; UAR with intervals (95 %) by speaker, the rest over folds; "
+        f"within and between in units of the clips' own spread; {told}.",
     ]
-    head = ["", "UAR", "UAR - end-to-end", "within", "between", "ratio", "Davies-Bouldin"]
-    head += [f"{k}-shot" for k in SHOTS]
     for corpus, found in numbers.items():
-        lines += ["", f"**{corpus}**, {found['clips']} clips of {found['speakers']} speakers", ""]
-        lines += ["| " + " | ".join(head) + " |", "| --- " * len(head) + "|"]
-        for variant, told_of in found["numbers"].items():
-            change = told_of.get("minus_end_to_end", {}).get("uar")
-            cells = [
-                VARIANTS[variant][0],
-                _cell(told_of["uar"]),
-                _cell(change, "+") if change else "",
-            ]
-            cells += [f"{told_of[name]['value']:.2f}" for name in ("within", "between")]
-            cells += [_cell(told_of["spread_ratio"]), f"{told_of['davies_bouldin']['value']:.2f}"]
-            cells += [f"{told_of[f'shot_{k}']['value']:.3f}" for k in SHOTS]
-            lines.append("| " + " | ".join(cells) + " |")
+        lines += ["", f"**{corpus}**, {found['clips']} clips of {found['speakers']} speakers"]
+        rows = {VARIANTS[variant][0]: of for variant, of in found["numbers"].items()}
+        lines += ["", *_accuracy(rows)]
+        lines += ["", "Every measure:", "", *_every(rows)]
+        for other, about in (("base", "base, adapter"), ("end_to_end", "end-to-end fine-tuning")):
+            changed = {name: of[f"minus_{other}"] for name, of in rows.items()
+                       if f"minus_{other}" in of}  # fmt: skip
+            if changed:
+                lines += ["", f"Change against {about}:", "", *_every(changed, "+")]
     return "\n".join(lines) + "\n"
 
 
-def _cell(number: dict[str, Any], sign: str = "") -> str:
+def _accuracy(rows: dict[str, dict[str, Any]]) -> list[str]:
+    """UAR and the ratio of spreads, and what each is against its rival."""
+    head = ["UAR", "UAR - end-to-end", "ratio", "ratio - combined", "1-shot"]
+    body = {
+        name: [
+            _cell(of["uar"]),
+            _cell(of.get("minus_end_to_end", {}).get("uar"), "+"),
+            _cell(of["spread_ratio"]),
+            _cell(of.get("minus_combined", {}).get("spread_ratio"), "+"),
+            _cell(of["shot_1"]),
+        ]
+        for name, of in rows.items()
+    }
+    return _markdown(head, body)
+
+
+def _every(rows: dict[str, dict[str, Any]], sign: str = "") -> list[str]:
+    names = {"within": "within", "between": "between", "davies_bouldin": "Davies-Bouldin"}
+    names |= {f"shot_{k}": f"{k}-shot" for k in SHOTS}
+    body = {name: [_cell(of[key], sign) for key in names] for name, of in rows.items()}
+    return _markdown(list(names.values()), body)
+
+
+def _markdown(head: list[str], body: dict[str, list[str]]) -> list[str]:
+    lines = [["", *head], ["---"] * (len(head) + 1), *([name, *row] for name, row in body.items())]
+    return [f"| {' | '.join(line)} |" for line in lines]
+
+
+def _cell(number: dict[str, Any] | None, sign: str = "") -> str:
+    """The value with its interval; one fold has none."""
+    if number is None:
+        return ""
     value, low, high = (format(number[key], f"{sign}.3f") for key in ("value", "low", "high"))
-    return f"{value} [{low}, {high}]"
+    return value if number["n"] == 1 else f"{value} [{low}, {high}]"

@@ -21,7 +21,7 @@ from refine.encoders import EncoderInfo, peek
 from refine.factors import judge
 from refine.metrics import isotropy
 
-VERSION = 2  # raised when a number changes its meaning, so that no old result is shown
+VERSION = 3  # raised when a number changes its meaning, so that no old result is shown
 LAYER_RESAMPLES = 50  # for the curve over layers; the chosen layer gets the full number
 RESAMPLES = 200
 COSINE_PAIRS = 20_000

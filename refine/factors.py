@@ -103,6 +103,7 @@ class _Space:
     seed: int
     blocks: Mapping[str, slice]
     left_out: dict[str, str] = field(default_factory=dict)
+    unchosen: dict[tuple[str, int], dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.speakers: np.ndarray | None = None
@@ -236,9 +237,27 @@ class _Space:
             "chance": _chance(read.numbers["probe_accuracy"]),
             "leakage_bits": read.numbers["probe_bits"] | {"direction": told},
         }
+        if len(self.blocks) > 1:
+            numbers["projection_accuracy"] = self.projected(factor, columns.stop - columns.start)
         if pairs is not None:
             numbers["eer"] = pairs["eer"] | {"direction": other}
         return _Told(numbers, read.detail, read.bits)
+
+    def projected(self, factor: str, width: int) -> dict[str, Any]:
+        """What a probe reads off a random projection of the whole vector, as wide as a block."""
+        if (factor, width) not in self.unchosen:
+            rows, split = self.split(factor)
+            y = self.table[factor].to_numpy(dtype=object)[rows].astype(str)
+            speakers = None if self.speakers is None else self.speakers[rows]
+            x = probes.random_projection(self.x[rows], width, self.seed)
+            found = probes.probe(x, y, split, speakers, control=False, seed=self.seed).accuracy
+            about = (
+                f" The vector is a random projection of all blocks to {width} dimensions: what so "
+                "many directions tell that nobody chose; the control of a subspace."
+            )
+            told = replace(found, definition=found.definition + about, direction="neither")
+            self.unchosen[factor, width] = told.as_dict()
+        return self.unchosen[factor, width]
 
     def _better(self, block: str, factor: str) -> tuple[str, str]:
         """Which way is better for what a block tells of a factor, and for errors on it.

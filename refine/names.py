@@ -35,6 +35,7 @@ METRICS: dict[str, tuple[str, str]] = {
     "min_dcf_01": ("minDCF, P = 0.01", "cost of the best threshold"),
     "leakage_bits": ("Leakage", "bits that a probe reads here"),
     "chance": ("Chance", "always the commonest class"),
+    "projection_accuracy": ("Random projection", "the same probe on directions nobody chose"),
 }
 # of a factor, what is drawn first; the rest stands in the table
 HEADLINE = (

@@ -2,16 +2,24 @@
 
 import doctest
 import importlib
+import json
 import pkgutil
 import re
 import subprocess
+import sys
 
 import pytest
 
 import refine
 from refine import paths
 
+sys.path += [str(paths.ROOT / "tools"), str(paths.ROOT / "benchmarks")]
+
+import measured_tables
+import two_step_tables
+
 README = (paths.ROOT / "README.md").read_text(encoding="utf-8")
+MEASURED = paths.ROOT / "docs" / "measured"
 METHODS = (paths.ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
 
 
@@ -48,6 +56,34 @@ def test_the_tree_in_the_readme_is_the_tree_on_disk():
     folders = {name.split("/")[0] for name in tracked() if "/" in name and name[0] != "."}
     told = {name.rstrip("/") for indent, name in names if not indent and name.endswith("/")}
     assert folders == told
+
+
+@pytest.mark.parametrize("page", measured_tables.PAGES, ids=lambda page: page.name)
+def test_a_table_that_a_page_shows_is_the_one_that_was_measured(page):
+    text = page.read_text(encoding="utf-8")
+    places = measured_tables.PLACE.findall(text)
+    assert len(places) == text.count("<!-- table:") == text.count("<!-- /table -->") > 4
+    message = f"run python tools/measured_tables.py: a table of {page.name} is not docs/measured's"
+    assert measured_tables.filled(text, paths.ROOT / "docs" / "measured") == text, message
+
+
+@pytest.mark.parametrize(
+    ("place", "told"),
+    [("none.md after **b**", "no line begins with"), ("none.md after text", "no table below")],
+)
+def test_a_table_that_is_not_there_is_named(tmp_path, place, told):
+    (tmp_path / "none.md").write_text("| a |\ntext\n")
+    with pytest.raises(ValueError, match=f"none.md: {told}"):
+        measured_tables.filled(f"<!-- table: {place} -->\n<!-- /table -->", tmp_path)
+
+
+def test_the_tables_of_two_step_are_those_of_its_numbers():
+    content = json.loads((MEASURED / "two_step.json").read_text(encoding="utf-8"))
+    seeds = len({key.split("/")[2] for key in content["cells"]})
+    written = (MEASURED / "two_step.md").read_text(encoding="utf-8")
+    told = re.search(r"spread; (.+)\.\n", written)
+    assert told
+    assert written == two_step_tables.tables(content["numbers"], "mini", seeds, told[1])
 
 
 def test_each_subcommand_is_in_the_readme():

@@ -411,3 +411,34 @@ def test_fits_at_once_leave_the_threads_as_they_were():
         threads = {one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"}
     assert threads == {2}
     assert all(np.array_equal(weights, found[0]) for weights in found)
+
+
+# a random projection, the control of a subspace
+
+
+def test_a_random_projection_is_a_product_with_orthonormal_directions():
+    x = np.random.default_rng(0).normal(size=(50, 12))
+    for width in (1, 5, 12):
+        drawn = probes.random_projection(np.eye(12), width, seed=3)  # the directions themselves
+        np.testing.assert_allclose(drawn.T @ drawn, np.eye(width), atol=1e-12)
+        found = probes.random_projection(x, width, seed=3)
+        np.testing.assert_allclose(found, [[row @ column for column in drawn.T] for row in x])
+
+
+def test_a_projection_to_the_full_width_is_a_rotation():
+    x = np.random.default_rng(0).normal(size=(50, 12))
+    turned = probes.random_projection(x, 12)
+    np.testing.assert_allclose(turned @ turned.T, x @ x.T, atol=1e-10)
+
+
+def test_no_direction_is_preferred():
+    energy = [probes.random_projection(np.eye(8), 2, seed) ** 2 for seed in range(400)]
+    np.testing.assert_allclose(np.mean(energy, axis=0), 1 / 8, atol=0.03)
+    signs = [probes.random_projection(np.eye(8), 2, seed) for seed in range(400)]
+    np.testing.assert_allclose(np.mean(signs, axis=0), 0, atol=0.06)
+
+
+@pytest.mark.parametrize("width", [0, 13])
+def test_a_projection_is_no_wider_than_its_vectors(width):
+    with pytest.raises(probes.ProbeError, match=f"width: got {width}; expected 1 to 12"):
+        probes.random_projection(np.zeros((3, 12)), width)

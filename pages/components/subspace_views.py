@@ -101,7 +101,9 @@ def tells(results: Results, found: Spaces) -> None:
             "A frame marks a subspace's **own** factor: there, high accuracy, many bits and a low "
             "error are good. Elsewhere the opposite is asked for.\n\n"
             "**Chance** is always saying the commonest class; **shuffled** is the same probe "
-            "fitted on shuffled labels (of errors: shuffled pairs, and n counts pairs).\n\n"
+            "fitted on shuffled labels (of errors: shuffled pairs, and n counts pairs); **random** "
+            "is the probe on a random projection of the whole vector, as wide as the subspace: "
+            "what directions tell that nobody chose.\n\n"
             "What must not be concluded: *a probe that reads a factor does not show that anything "
             "uses it* (probing is not causal), and *50 % EER does not show that a factor is gone*, "
             "only that cosine does not see it: compare the probe in the same cell."
@@ -160,7 +162,9 @@ def _cell(metric: str, one: dict[str, Any], cell: dict[str, Any]) -> tuple[float
     if metric == "probe_accuracy":
         chance = cell["chance"]["value"]
         above = (value - chance) / max(1 - chance, 1e-9)
-        small = f"chance {chance:.0%}<br>shuffled {one['control']:.0%}<br>n = {one['n']:,}"
+        small = f"chance {chance:.0%} · shuffled {one['control']:.0%}<br>n = {one['n']:,}"
+        if unchosen := cell.get("projection_accuracy"):
+            small = f"random {unchosen['value']:.0%}<br>{small}"
         return max(above, 0.0), f"<b>{value:.1%}</b><br><span style='font-size:11px'>{small}</span>"
     if metric == "leakage_bits":
         most = one["range"][1] or 1.0
