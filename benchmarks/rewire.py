@@ -1,20 +1,23 @@
 """What `rewire` does to test clips of corpora it was not trained on, and what that costs.
 
-    python benchmarks/rewire.py                  # mini, preset mini; about 5 minutes on two cores
+    python benchmarks/rewire.py                  # mini, preset mini, three seeds
 
-Trains one encoder a kind of positives, then measures base and rewired on clips that the rewiring
-never heard: isotropy, and what the space still holds of words and voices. Writes
-docs/measured/rewire.json and the Markdown tables beside it.
+Trains encoders of each kind of positives, then measures base and rewired on clips that the rewiring
+never heard: isotropy, and what the space still holds of words and voices. Intervals are by speaker
+and of the first seed; the change of each seed stands beside them. Writes docs/measured/rewire.json
+and the Markdown tables beside it.
 """
 
 import dataclasses
 import json
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import tyro
+from processes import processor_minutes
 
 from refine import encoders, paths, runs
 from refine.corpus import Corpus, open_corpus
@@ -60,6 +63,10 @@ class Options:
     """Corpus whose words and speakers say what the space still holds."""
     preset: str = "mini"
     """Preset of the recipe."""
+    seeds: int = 3
+    """Rewirings of each kind."""
+    steps: int | None = None
+    """Steps of rewiring; by default the preset's."""
     work: Path = paths.cache() / "benchmarks" / "rewire"
     """Where the rewired encoders are kept; a finished one is not trained again."""
     out: Path = paths.ROOT / "docs" / "measured" / "rewire.json"
@@ -67,44 +74,68 @@ class Options:
 
 
 def main(options: Options) -> None:
-    """Train each kind, measure all, write and print."""
-    trained = {kind: _train(kind, options) for kind in options.positives}
-    found: dict[str, Any] = {"isotropy": {"base": {}}, "changes": {}, "price": {}}
-    for kind, run in trained.items():
-        for place in options.test:
-            name, split = place.split(":")
-            corpus = open_corpus(options.data / name)
-            clips = corpus if split == "all" else corpus.subset(split)
-            before, after, speakers = _both(options.encoder, run, clips)
+    """Train each kind and seed, measure all, write and print."""
+    started = time.monotonic()
+    found: dict[str, Any] = {"isotropy": {"base": {}}, "changes": {}, "price": {}, "seeds": {}}
+    for kind in options.positives:
+        for seed in range(options.seeds):
+            _measure(found, kind, seed, _train(kind, seed, options), options)
+    settings = dataclasses.asdict(_config(options.positives[0], 0, options))
+    minutes = (time.monotonic() - started) / 60
+    content = {"encoder": options.encoder, "train": options.train, "settings": settings}
+    content |= {"minutes": minutes, "processor_minutes": processor_minutes()} | found
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    text = tables(content, options)
+    options.out.with_suffix(".md").write_text(text, encoding="utf-8")
+    print(text)
+
+
+def _measure(found: dict[str, Any], kind: str, seed: int, run: runs.Run, options: Options) -> None:
+    """Add the numbers of a rewiring; of later seeds the changes alone."""
+    for place in options.test:
+        name, split = place.split(":")
+        corpus = open_corpus(options.data / name)
+        clips = corpus if split == "all" else corpus.subset(split)
+        before, after, speakers = _both(options.encoder, run, clips)
+        moved = change(before, after, speakers, resamples=RESAMPLES)
+        if seed == 0:
             base = isotropy.measure(before, speakers, resamples=RESAMPLES)
             rewired = isotropy.measure(after, speakers, resamples=RESAMPLES)
-            moved = change(before, after, speakers, resamples=RESAMPLES)
             found["isotropy"]["base"][place] = _dicts(base)
             found["isotropy"].setdefault(kind, {})[place] = _dicts(rewired)
             found["changes"].setdefault(kind, {})[place] = _dicts(moved)
-        found["price"][kind] = _price(options, run)
-    settings = dataclasses.asdict(_config(options.positives[0], options))
-    content = {"encoder": options.encoder, "train": options.train, "settings": settings, **found}
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    tables = _table(found, options) + "\n\n" + _prices(found, options)
-    seed = f"Seed {settings['seed']}; 95 % intervals by speaker, changes paired on the same clips."
-    options.out.with_suffix(".md").write_text(f"{seed}\n\n{tables}\n", encoding="utf-8")
-    print(tables)
+        for metric in METRICS:
+            _each(found, kind, place, metric).append(moved[metric].value)
+    price = _price(options, run)
+    if seed == 0:
+        found["price"][kind] = price
+    for name, row in price.items():
+        _each(found, kind, "price", name).append(row["change"]["value"])
 
 
-def _config(positives: str, options: Options) -> rewire.Rewire:
+def _each(found: dict[str, Any], kind: str, place: str, name: str) -> list[float]:
+    """The change of each seed, in order."""
+    return found["seeds"].setdefault(kind, {}).setdefault(place, {}).setdefault(name, [])
+
+
+def _config(positives: str, seed: int, options: Options) -> rewire.Rewire:
+    preset = rewire.PRESETS[options.preset].config
+    steps = options.steps or preset.steps
     return dataclasses.replace(
-        rewire.PRESETS[options.preset].config,
+        preset,
         positives=positives,
+        seed=seed,
+        steps=steps,
+        warmup_steps=min(preset.warmup_steps, steps),
         text_factor=options.text_factor,
         batch_factor=options.batch_factor,
     )
 
 
-def _train(positives: str, options: Options) -> runs.Run:
+def _train(positives: str, seed: int, options: Options) -> runs.Run:
     """The finished run of these settings and this base, trained where there is none."""
-    config = _config(positives, options)
+    config = _config(positives, seed, options)
     wanted = {
         "command": "train",
         "recipe": "rewire",
@@ -160,10 +191,21 @@ def _dicts(numbers: dict[str, Any]) -> dict[str, Any]:
     return {name: number.as_dict() for name, number in numbers.items()}
 
 
+def tables(content: dict[str, Any], options: Options) -> str:
+    """The Markdown tables of a JSON."""
+    seeds = max(len(row) for part in content["seeds"].values() for row in part["price"].values())
+    told = (
+        f"{seeds} seeds: 95 % intervals by speaker of the first, changes paired on the same clips, "
+        f"and the change of each. {content['minutes']:.0f} minutes, "
+        f"{content['processor_minutes']:.0f} of processor."
+    )
+    return f"{told}\n\n{_table(content, options)}\n\n{_prices(content, options)}\n"
+
+
 def _table(found: dict[str, Any], options: Options) -> str:
     kinds = list(found["changes"])
     head = ["corpus", "metric", "base"]
-    head += [title for kind in kinds for title in (kind, "change")]
+    head += [title for kind in kinds for title in (kind, "change", "of each seed")]
     lines = ["| " + " | ".join(head) + " |", "| --- " * len(head) + "|"]
     for place in options.test:
         for metric, title in METRICS.items():
@@ -172,17 +214,24 @@ def _table(found: dict[str, Any], options: Options) -> str:
             for kind in kinds:
                 cells.append(_cell(found["isotropy"][kind][place][metric]))
                 cells.append(_cell(found["changes"][kind][place][metric], "+"))
+                cells.append(_values(found["seeds"][kind][place][metric]))
             lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
 def _prices(found: dict[str, Any], options: Options) -> str:
-    lines = [f"| {options.price}, test | base | rewired | change |", "| --- " * 4 + "|"]
+    lines = [f"| {options.price}, test | base | rewired | change | of each seed |"]
+    lines.append("| --- " * 5 + "|")
     for kind, price in found["price"].items():
         for name, row in price.items():
             cells = [_cell(row["base"]), _cell(row["rewired"]), _cell(row["change"], "+")]
+            cells.append(_values(found["seeds"][kind]["price"][name]))
             lines.append(f"| {kind}: {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def _values(values: list[float]) -> str:
+    return ", ".join(f"{value:+.3f}" for value in values).replace("-", "−")
 
 
 def _cell(number: dict[str, Any], sign: str = "") -> str:
