@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from pages.components import bars, figures, guard, pickers, picture, player
+from pages.components import bars, commands, figures, guard, pickers, picture, player
 from refine.corpus import Corpus, open_corpus
 
 CHART_HEIGHT = 260  # px
@@ -25,6 +25,7 @@ def draw() -> None:
     with right:
         st.subheader("Listen")
         player.play(corpus, clip, "clip_sound")
+    commands.show(["corpus", str(source)])
 
 
 def choose() -> str | None:

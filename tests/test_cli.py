@@ -52,6 +52,8 @@ def test_a_recipes_help_is_its_docstrings(recipe: str, capsys: pytest.CaptureFix
     [
         ("bogus", "Unrecognized options: bogus"),
         ("evaluate --encoder mini", "Required options: Missing from"),
+        ("corpus", "FOLDER"),
+        ("corpus /nowhere", "/nowhere: no such folder"),
         ("evaluate --encoder mini --corpus demo --layer last", "layer: got 'last'; expected"),
         ("evaluate --encoder mini --corpus /nowhere", "/nowhere: no such folder"),
         ("embed --encoder mini --corpus demo --out x.csv", "out: got x.csv; give a name that ends"),
@@ -259,6 +261,31 @@ def test_synthesise_copies_a_corpus(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert main(["synthesise", "--corpus", str(source), "--out", str(out)]) == 2
 
 
+def test_corpus_counts_and_names_what_is_wrong(
+    tone_corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tone_corpus / "00" / "one_0.wav").write_bytes(b"")
+    manifest = tone_corpus / "clips.csv"
+    manifest.write_text(manifest.read_text(encoding="utf-8").replace("two", "[red]"), "utf-8")
+    for path in tone_corpus.rglob("two_*"):
+        path.rename(path.with_name(path.name.replace("two", "[red]")))
+    assert main(["corpus", str(tone_corpus), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["n_clips"], told["left_out"]) == (35, 1)
+    assert sum(told["split"].values()) == 35
+    assert told["factors"]["content"] == {"[red]": 12, "three": 12, "one": 11}
+    assert len(told["factors"]["speaker"]) == 6
+    (problem,) = told["problems"]
+    assert problem["clip"] == "00/one_0.wav"
+    assert "0 bytes" in problem["reason"]
+    lengths = told["duration_s"]
+    assert lengths["shortest"] <= lengths["median"] <= lengths["longest"] < lengths["total"]
+    assert main(["corpus", str(tone_corpus)]) == 0
+    printed = capsys.readouterr()
+    assert "[red] 12, three 12, one 11" in printed.out
+    assert "00/one_0.wav (left out): " in printed.err
+
+
 def test_embed_and_evaluate_print_one_object(
     tiny_encoder, tone_corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -358,6 +385,12 @@ def test_the_first_words_come_quickly() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "'pandas'" not in done.stdout
     assert "'torch'" not in done.stdout
+    code = (
+        "import sys; from refine.__main__ import main; main(['corpus', 'samples', '--json'])\n"
+        "print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split()[-1] == "False"
 
 
 def test_json_is_strict() -> None:

@@ -1,6 +1,7 @@
 """Every page by itself: with nothing, with a corpus, and with what is wrong in a sentence."""
 
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from frame import opened, said
 from streamlit.testing.v1 import AppTest
 
 from refine import paths, runs
+from refine.__main__ import main
 from refine.options import to_dict
 from refine.recipes.rewire import Rewire
 
@@ -53,6 +55,25 @@ def test_corpora_shows_what_is_there(tone_corpus: Path) -> None:
     table = app.dataframe[-1].value
     assert len(table) == 36
     assert list(table.columns[:3]) == ["clip", "split", "duration_s"]
+
+
+def test_the_command_of_corpora_prints_what_it_shows(tone_corpus: Path, capsys) -> None:
+    (tone_corpus / "00" / "one_0.wav").write_bytes(b"")
+    app = opened("corpora", corpus=str(tone_corpus))
+    command = shlex.split(app.code[0].value)
+    assert command == ["python", "-m", "refine", "corpus", str(tone_corpus)]
+    assert main([*command[3:], "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    shown = {metric.label: metric.value for metric in app.metric}
+    assert shown["Clips"] == str(told["n_clips"])
+    assert shown["Speakers"] == str(len(told["factors"]["speaker"]))
+    assert shown["Left out"] == str(told["left_out"])
+    splits = [str(told["split"][name]) for name in ("train", "dev", "test")]
+    assert shown["train / dev / test"] == " / ".join(splits)
+    rows = app.dataframe[0].value.to_dict("records")
+    assert [(row["clip"], row["reason"]) for row in rows] == [
+        (problem["clip"], problem["reason"]) for problem in told["problems"]
+    ]
 
 
 def test_corpora_finds_and_filters(tone_corpus: Path) -> None:

@@ -12,6 +12,7 @@ import tyro
 from refine.cli import (
     app,
     classes,
+    corpus,
     intervene,
     jobs,
     listen,
@@ -35,6 +36,7 @@ class Command(Protocol):
 
 
 COMMANDS: dict[str, type] = {
+    "corpus": corpus.Corpus,
     "train": train.Train,
     "embed": measure.Embed,
     "evaluate": measure.Evaluate,
