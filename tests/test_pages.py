@@ -390,6 +390,43 @@ def test_isotropy_shows_before_and_after(
         assert told in words(app)
 
 
+def test_the_commands_of_isotropy_print_what_it_shows(
+    tone_corpus: Path, tiny_encoder, capsys
+) -> None:
+    from pages.components import pair, space
+    from refine.corpus import open_corpus
+    from refine.evaluation import cached, evaluate
+
+    names = {"before": str(tiny_encoder("hubert")), "after": str(tiny_encoder("wavlm"))}
+    for name in names.values():
+        evaluate(name, str(tone_corpus), split="all")
+    corpus = open_corpus(tone_corpus)
+    results = {role: cached(name, corpus, split="all") for role, name in names.items()}
+    own = results["before"]["layer"]
+    app = opened("isotropy", corpus=str(tone_corpus), split="all", **names)
+    assert len(app.code) == 3
+    assert not any("--layer" in one.value for one in app.code)
+    changed = asked(app.code[2].value, capsys)["encoders"][names["after"]]["changes"]["isotropy"]
+    assert changed == space.paired(results, None)
+    other = next(name for name in results["before"]["layers"] if name != own)
+    app.get("button_group")[1].set_value(other).run()
+    assert len(app.code) == 2
+    for one, result in zip(app.code, results.values(), strict=True):
+        told = asked(one.value, capsys)
+        assert told["layer"] == other
+        assert told["isotropy"] == pair.numbers(result, other)
+        assert told["isotropy"] != result["isotropy"]
+        assert told["cosines"] == space.cosines(result, other)
+        assert told["spectrum"] == space.spectrum(result, other)
+
+
+def asked(command: str, capsys) -> dict:
+    """What a command that a page shows prints as JSON."""
+    capsys.readouterr()
+    assert main(shlex.split(command)[3:]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
 def test_isotropy_compares_on_the_clips_that_both_have(tone_corpus: Path, tiny_encoder) -> None:
     from pages.components import space
     from refine.evaluation import evaluate

@@ -8,8 +8,13 @@ import streamlit as st
 
 def show(arguments: Sequence[str], label: str = "The same from the command line") -> None:
     """Draw `python -m refine …` with a copy button."""
+    several([arguments], label)
+
+
+def several(commands: Sequence[Sequence[str]], label: str) -> None:
+    """The same for a line an encoder, copied together."""
     st.caption(label)
-    st.code(line(arguments), language="bash", wrap_lines=True)
+    st.code("\n".join(map(line, commands)), language="bash", wrap_lines=True)
 
 
 def line(arguments: Sequence[str]) -> str:

@@ -93,9 +93,10 @@ def layer_label(own: set[str]) -> str:
     return f"own ({' / '.join(sorted(own))})"
 
 
-def command_lines(names: dict[str, str], split: str) -> None:
-    """The equal commands."""
+def command_lines(names: dict[str, str], split: str, layers: dict[str, str] | None = None) -> None:
+    """The equal commands. layers: of each role, where it is not the checkpoint's own."""
     corpus = str(st.session_state["corpus"])
     for role, name in names.items():
-        arguments = ["evaluate", "--encoder", name, "--corpus", corpus, "--split", split, "--json"]
-        commands.show(arguments, f"{role.capitalize()}, from the command line")
+        arguments = ["evaluate", "--encoder", name, "--corpus", corpus, "--split", split]
+        arguments += ["--layer", layers[role]] if layers and role in layers else []
+        commands.show([*arguments, "--json"], f"{role.capitalize()}, from the command line")
