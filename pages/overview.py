@@ -1,14 +1,16 @@
 """Overview: what this is, what is here, and the three ways on."""
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import streamlit as st
 
-from pages.components import glance, guard, history, pickers, theme
+from pages.components import commands, glance, guard, history, pickers, theme
 from refine.glance import shipped as shipped_glance
 from refine.runs import all_runs
 
+BASE = "mini"  # what the shipped encoders are measured against
 WAYS = (
     (
         "pages/train.py",
@@ -98,6 +100,23 @@ def at_a_glance() -> None:
             "leaves out 0. A more even space is not better by itself, and what one number gains "
             "another may pay for."
         )
+        command(told["encoders"], str(chosen), source)
+
+
+def command(measured: Iterable[str], corpus: str, source: str | None) -> None:
+    """The comparison that prints these numbers, and under which names."""
+    others = [name for name in measured if name != BASE]
+    words = ["compare", "--encoders", *others, "--against", BASE]
+    where = "" if source else f" (with the folder of {corpus}, which is not here)"
+    commands.show(
+        [*words, "--corpus", source or corpus, "--split", "test"],
+        f"The same from the command line{where}",
+    )
+    st.caption(
+        "There they are isoscore; of the speaker explained, probe_bits and eer; probe_uar of what "
+        "is told apart; and a split vector has rows of its subspaces. Only whether the EER within "
+        "a subspace surely changed is not among them."
+    )
 
 
 @st.cache_data(ttl=30, show_spinner=False)

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from refine import encoders, paths
+from refine.__main__ import main
 from refine.corpus import open_corpus
 from refine.encoders.projector import Projector, ProjectorConfig
 from refine.evaluation import evaluate
@@ -39,6 +40,36 @@ def test_each_number_is_that_of_the_evaluation(tiny_encoder, tone_corpus, split)
             assert change["value"] == pytest.approx(told, abs=1e-6)
             assert change["low"] <= change["value"] <= change["high"]
     json.dumps(marks, allow_nan=False)
+
+
+def test_the_command_that_the_overview_shows_prints_these_numbers(
+    tiny_encoder, tone_corpus, split, capsys
+):
+    before, after = str(tiny_encoder("hubert")), str(split)
+    marks = glance(
+        evaluate(before, tone_corpus, split="all"), evaluate(after, tone_corpus, split="all"),
+        "content",
+    )["marks"]  # fmt: skip
+    command = ["compare", "--encoders", after, "--against", before, "--corpus", str(tone_corpus)]
+    assert main([*command, "--split", "all", "--json"]) == 0
+    first, last = json.loads(capsys.readouterr().out)["encoders"].values()
+    places = {
+        "isotropy": (("isotropy", "isoscore"), ("isotropy", "isoscore")),
+        "invariance": (("speaker", "explained"), ("speaker", "explained")),
+        "discriminability": (("content", "probe_uar"), ("content", "probe_uar")),
+        "leakage": (("speaker", "probe_bits"), ("subspaces", "content → speaker: leakage_bits")),
+        "eer": (("speaker", "eer"), ("subspaces", "speaker → speaker: eer")),
+    }
+    for name, mark in marks.items():
+        for side, one, (group, metric) in zip(
+            ("before", "after"), (first, last), places[name], strict=True
+        ):
+            told = one["numbers"][group][metric]
+            ends = ("value", "low", "high", "n")
+            assert [told[end] for end in ends] == [mark[side][end] for end in ends], name
+        if mark["block"] == "all":
+            group, metric = places[name][0]
+            assert last["changes"][group][metric] == mark["change"]
 
 
 def test_nothing_changes_between_an_encoder_and_itself(tiny_encoder, tone_corpus):

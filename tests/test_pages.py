@@ -338,12 +338,20 @@ def test_the_overview_shows_what_each_method_moved() -> None:
         for mark in measured["marks"].values():
             assert mark["before"]["low"] <= mark["before"]["value"] <= mark["before"]["high"]
     assert "isotropy?before=mini" in page
+    others = [name for name in first["encoders"] if name != "mini"]
+    assert f"compare --encoders {' '.join(others)} --against mini" in app.code[0].value
     # the other corpus, and the address that says so
     other = list(kept)[-1]
     app.get("button_group")[0].set_value(other).run()
     assert app.query_params["glance"] in (other, [other])
     told = " ".join(str(element.proto) for element in app.get("html"))
     assert told != page
+    assert app.code[0].value.endswith(f"{other} --split test")
+
+
+def test_the_overview_says_that_its_corpus_is_not_here(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("REFINE_SPEECH", str(tmp_path))
+    assert "which is not here" in words(opened())
 
 
 def test_the_overview_says_so_where_weights_are_not_those_measured(monkeypatch, tmp_path) -> None:
