@@ -74,10 +74,19 @@ def offer_heads(before: str, after: str | None) -> None:
         asked = [{"encoder": name, "corpus": source, "factor": factor} for name in missing]
         st.button(
             "Teach it",
+            key="live_teach_it",
             icon=":material/school:",
             disabled=not factor,
             on_click=st.session_state.update,
             args=({"live_teach": asked},),
+        )
+    if factor:
+        commands.several(
+            [
+                ["heads", "fit", "--encoder", name, "--corpus", source, "--factor", factor]
+                for name in missing
+            ],
+            "Teach it from the command line",
         )
     questions = st.session_state.get("live_teach") or []
     tasks = {one["encoder"]: jobs.task("heads", one) for one in questions}

@@ -1,5 +1,6 @@
 """Encoders side by side: lineage, differences, paired changes, curves, and their page."""
 
+import shlex
 import shutil
 import time
 from collections.abc import Iterator
@@ -293,6 +294,11 @@ def test_curves_begin_when_asked_for(kin: Family, spawned: list) -> None:
     app.button(key="learn").click().run()
     assert not app.exception
     assert [run.config["command"] for run in spawned] == ["curves"]
+    (lines,) = [one.value.splitlines() for one in app.code if "refine curves" in one.value]
+    assert [shlex.split(line)[5] for line in lines] == [kin.base, kin.first.id]
+    factor = spawned[0].config["options"]["factor"]
+    rest = ["--corpus", str(kin.corpus), "--factor", factor, "--split", "all"]
+    assert all(shlex.split(line)[6:] == rest for line in lines)
 
 
 def test_a_half_written_run_is_a_sentence(kin: Family) -> None:

@@ -1,6 +1,7 @@
 """The live page without a browser: its sources, what it says, what it hands to its panel."""
 
 import io
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -83,10 +84,16 @@ def test_an_encoder_without_heads_can_be_taught(
     app = opened(quiet, before=name, after="none", corpus="samples")
     assert "has not been taught" in said(app)
     assert any(button.label == "Teach it" for button in app.button)
+    app.button(key="live_teach_it").click().run()
+    (task,) = app.session_state["live_teach"]
+    assert task["encoder"] == name
+    words = ["--encoder", name, "--corpus", task["corpus"], "--factor", task["factor"]]
+    assert shlex.split(app.code[0].value) == ["python", "-m", "refine", "heads", "fit", *words]
 
 
 def test_teaching_is_a_task(tiny_encoder: Any, tone_corpus: Path) -> None:
     from refine import heads, runs
+    from refine.__main__ import main
 
     name = str(tiny_encoder("hubert"))
     config = {"command": "heads", "encoder": name, "corpus": str(tone_corpus)}
@@ -94,6 +101,12 @@ def test_teaching_is_a_task(tiny_encoder: Any, tone_corpus: Path) -> None:
     result = teaching.work(run, False)
     assert result["factor"] == "content"
     assert [head.factor for head in heads.find(name)] == ["content"]
+    # the command that the page shows makes the same head in the same place
+    taught = Path(result["path"]).read_bytes()
+    heads.delete(name, "content")
+    words = ["--encoder", name, "--corpus", str(tone_corpus), "--factor", "content"]
+    assert main(["heads", "fit", *words]) == 0
+    assert Path(result["path"]).read_bytes() == taught
 
 
 def test_a_clip_is_there_to_be_played(quiet: Quiet) -> None:

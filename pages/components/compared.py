@@ -207,9 +207,10 @@ def learning(
             picture = beside.convergence(drawn, labels, shades)
             figures.show(picture, "convergence", f"UAR of {factor} over steps of a head")
         st.caption(faster(drawn, every[0], labels))
-    name = every[-1]
-    commands.show(
-        ["curves", "--encoder", name, "--corpus", source, "--factor", factor, "--split", split]
+    options = ["--corpus", source, "--factor", factor, "--split", split]
+    commands.several(
+        [["curves", "--encoder", name, *options] for name in every],
+        "The curves, from the command line",
     )
 
 
