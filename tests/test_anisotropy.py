@@ -5,7 +5,9 @@ import pytest
 from sklearn.decomposition import PCA
 from sklearn.metrics.pairwise import cosine_similarity
 
-from refine.metrics import anisotropy, isotropy
+from refine.metrics import anisotropy, expansions, isotropy
+from refine.metrics.decomposition import decompose
+from refine.metrics.intervals import from_resamples, weights
 
 
 def cloud(n: int = 60, d: int = 12, seed: int = 0) -> np.ndarray:
@@ -63,17 +65,147 @@ def test_removal_is_what_is_left_beside_the_first_components() -> None:
         top = pca.components_[:k]
         rest = x - pca.mean_
         rest = rest - rest @ top.T @ top
-        assert found[1 + k].mean_cosine == pytest.approx(isotropy.mean_cosine(rest), abs=1e-9)
-        assert found[1 + k].isoscore == pytest.approx(isotropy.isoscore(rest), abs=1e-9)
-    assert found[0].isoscore == pytest.approx(found[1].isoscore, abs=1e-12)  # blind to the mean
-    assert found[1].mean_cosine < found[0].mean_cosine
+        assert found[1 + k].mean_cosine.value == pytest.approx(isotropy.mean_cosine(rest), abs=1e-9)
+        assert found[1 + k].isoscore.value == pytest.approx(isotropy.isoscore(rest), abs=1e-9)
+        rank = isotropy.effective_rank(rest)
+        assert found[1 + k].effective_rank.value == pytest.approx(rank, abs=1e-6)
+    assert found[0].isoscore.value == pytest.approx(
+        found[1].isoscore.value, abs=1e-12
+    )  # blind to the mean
+    assert found[1].mean_cosine.high < found[0].mean_cosine.low
 
 
 def test_removal_does_not_turn_with_the_axes() -> None:
     x = cloud()
     turn = np.linalg.qr(np.random.default_rng(3).normal(size=(x.shape[1], x.shape[1])))[0]
     for mine, turned in zip(anisotropy.removal(x, 2), anisotropy.removal(x @ turn, 2), strict=True):
-        np.testing.assert_allclose(mine[1:], turned[1:], rtol=1e-8)
+        for one, other in zip(mine[1:], turned[1:], strict=True):
+            assert (one.value, one.low, one.high) == pytest.approx(
+                (other.value, other.low, other.high), rel=1e-7
+            )
+
+
+def left_by_definition(x: np.ndarray, w: np.ndarray, k: int) -> list[float]:
+    """Mean cosine, IsoScore, effective rank of weighted clips without their mean and k axes."""
+    centred = x - (w @ x) / w.sum()
+    sigma, right = np.linalg.svd(np.sqrt(w)[:, None] * centred, full_matrices=False)[1:]
+    rest = centred - centred @ right[:k].T @ right[:k]
+    unit = rest / np.linalg.norm(rest, axis=1, keepdims=True)
+    apart = ~np.eye(len(x), dtype=bool)
+    pairs = np.outer(w, w)[apart]
+    cosine = (pairs * (unit @ unit.T)[apart]).sum() / pairs.sum()
+    power, share = sigma[k:] ** 2, sigma[k:] / sigma[k:].sum()
+    score = (power.sum() ** 2 / (power**2).sum() - 1) / (x.shape[1] - 1)
+    return [cosine, score, float(np.exp(-(share * np.log(share)).sum()))]
+
+
+@pytest.mark.parametrize("k", [0, 1, 3])
+def test_what_is_left_moves_as_finite_differences_do(k: int) -> None:
+    """A clip of more weight moves the mean and turns the directions that are taken out."""
+    x, step = cloud(50, 8), 1e-5
+    space = decompose(x - x.mean(axis=0))
+    rest = expansions.without(space, k)
+    found = (
+        expansions.mean_cosine_without(space, k),
+        expansions.isoscore(rest),
+        expansions.entropy_rank(rest),
+    )
+    for clip in (0, 7, 31):
+        ends = [
+            left_by_definition(x, 1 + sign * step * (np.arange(50) == clip), k) for sign in (1, -1)
+        ]
+        for smooth, up, down in zip(found, *ends, strict=True):
+            assert smooth.influence[clip] == pytest.approx((up - down) / (2 * step), abs=1e-7)
+
+
+def test_what_is_left_of_an_even_cloud_is_its_null() -> None:
+    even = np.random.default_rng(7).normal(size=(900, 12))
+    for step in anisotropy.removal(even, 2):
+        for one in step[1:]:
+            assert one.null == pytest.approx(one.value, abs=0.02 * max(1, one.value))
+            assert one.control == pytest.approx(one.value, abs=0.02 * max(1, one.value))
+            assert one.low < one.value < one.high
+    # a mean is taken out, one direction that every clip shares is not: shuffling cuts it
+    x = even * 0.1 + np.random.default_rng(8).normal(size=(900, 1)) + 2.0
+    whole, centred = anisotropy.removal(x, 0)
+    assert centred.isoscore.value < 0.05 < 0.9 < centred.isoscore.control
+    assert whole.mean_cosine.control == pytest.approx(whole.mean_cosine.value, abs=0.15)
+
+
+def test_removal_draws_speakers() -> None:
+    x = cloud()
+    of = np.repeat([f"s{s}" for s in range(12)], 5)
+    step = anisotropy.removal(x, 1, of)[2]
+    assert (step.isoscore.groups, step.isoscore.n) == (12, 60)
+    assert "12 speakers" in step.isoscore.definition
+    assert "the first 1 principal direction " in step.isoscore.definition
+    alone = anisotropy.removal(x, 1)[2]
+    assert alone.isoscore.groups is None
+    assert alone.isoscore.value == step.isoscore.value
+
+
+def test_a_spread_of_two_and_a_cone_of_none_have_closed_forms() -> None:
+    """Opposite ends of three axes, one longer: without it two equal directions are left."""
+    ends = np.concatenate([np.diag([3.0, 1, 1]), -np.diag([3.0, 1, 1])]) + 1e-9
+    x = np.concatenate(
+        [ends + 5.0, ends + 5.0 + np.random.default_rng(0).normal(size=(6, 3)) / 1e3]
+    )
+    step = anisotropy.removal(x, 0)[1]
+    power = np.array([18.0, 2, 2])
+    expected = (power.sum() ** 2 / (power**2).sum() - 1) / 2
+    assert step.isoscore.value == pytest.approx(expected, abs=1e-3)
+    assert step.mean_cosine.value == pytest.approx(-1 / 11, abs=1e-2)
+
+
+def dimensions_by_definition(x: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
+    pairs = np.outer(w, w) * ~np.eye(len(x), dtype=bool)
+    parts = np.einsum("ij,ik,jk->k", pairs, unit, unit) / pairs.sum()
+    spread = w @ (x - (w @ x) / w.sum()) ** 2
+    return parts, spread / spread.sum()
+
+
+def test_parts_of_dimensions_move_as_finite_differences_do() -> None:
+    """Fifty clips are fifty units: the interval is that of the derivative in each weight."""
+    x, step = cloud(50, 8), 1e-5
+    x[:, 3] += 9
+    found = anisotropy.dimensions(x)
+    rogue = anisotropy.rogue(x, sigmas=2.0)
+    assert rogue.tolist() == [3]
+    slopes = []
+    for clip in range(50):
+        ends = [
+            dimensions_by_definition(x, 1 + sign * step * (np.arange(50) == clip))
+            for sign in (1, -1)
+        ]
+        slopes.append([(up - down) / (2 * step) for up, down in zip(*ends, strict=True)])
+    for kind, numbers in enumerate((found.cosine, found.variance)):
+        values = dimensions_by_definition(x, np.ones(50))[kind]
+        assert [one.value for one in numbers] == pytest.approx(values)
+        moved = weights(50) - 1.0
+        for place, one in enumerate(numbers):
+            slope = np.array([each[kind][place] for each in slopes])
+            ends = from_resamples(values[place], values[place] + moved @ slope, 50)
+            assert (one.low, one.high) == pytest.approx(ends, abs=1e-6)
+
+
+def test_the_rogue_share_is_a_ratio_that_turning_takes_away() -> None:
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(600, 64))
+    x[:, 17] += 20
+    found = anisotropy.dimensions(x, np.repeat(np.arange(60), 10))
+    assert found.rogue == [17]
+    share = found.rogue_share
+    parts = anisotropy.contributions(x)
+    assert share.value == pytest.approx(parts[17] / parts.sum())
+    assert share.low < share.value < share.high
+    assert (share.groups, share.n, share.null) == (60, 600, 1 / 64)
+    assert share.control < 0.3 < 0.9 < share.value
+    assert found.cosine[17].null == pytest.approx(parts.sum() / 64)
+    assert found.cosine[17].control < found.cosine[17].low
+    assert found.variance[17].null == 1 / 64
+    even = anisotropy.dimensions(np.concatenate([np.eye(8), -np.eye(8)]))
+    assert (even.rogue, even.rogue_share) == ([], None)
 
 
 def test_positive_pairs_share_a_label_and_are_never_one_clip() -> None:
@@ -102,6 +234,9 @@ def test_positive_pairs_share_a_label_and_are_never_one_clip() -> None:
         (lambda: anisotropy.contributions(np.full((3, 2), np.nan)), "finite"),
         (lambda: anisotropy.variances(np.ones((3, 2))), "equal"),
         (lambda: anisotropy.removal(cloud(5, 4), most=4), "rank 4"),
+        (lambda: anisotropy.removal(cloud(), speakers=["a"]), "got 1 labels for 60 clips"),
+        (lambda: anisotropy.dimensions(np.ones((3, 2))), "equal"),
+        (lambda: anisotropy.dimensions(np.eye(3) * [1, 1, 0]), "row 2"),
         (lambda: anisotropy.positive_cosines(cloud(3, 2), ["a", "b", "c"]), "positive pair"),
         (lambda: anisotropy.positive_cosines(cloud(3, 2), ["a"]), "labels"),
     ],

@@ -396,6 +396,14 @@ def test_isotropy_shows_before_and_after(
         assert not app.error
         assert len(app.get("plotly_chart")) == charts
         assert told in words(app)
+        if view == "directions":
+            titles = [one.label for one in app.expander]
+            assert any(title.startswith("All ") and "numbers" in title for title in titles)
+            figures = [json.loads(one.proto.spec) for one in app.get("plotly_chart")]
+            for trace in figures[1]["data"]:  # what is left: a line with its band
+                assert trace.get("hoverinfo") == "skip" or "customdata" in trace
+            for bar in figures[2]["data"]:
+                assert "clips" in bar["hovertemplate"]
 
 
 def test_the_commands_of_isotropy_print_what_it_shows(

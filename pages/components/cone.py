@@ -1,5 +1,6 @@
 """Where the cone comes from: pairs that belong together, single dimensions, what removing does."""
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -7,7 +8,7 @@ import plotly.graph_objects as go
 import streamlit as st
 from plotly.subplots import make_subplots
 
-from pages.components import figures, guard, space, theme
+from pages.components import figures, guard, space, tables, theme
 from refine.corpus import Corpus
 from refine.embeddings import open_embeddings
 from refine.metrics import anisotropy
@@ -18,22 +19,16 @@ NAMED = 4  # rogue dimensions that get a label in the chart
 class Cone(NamedTuple):
     """What one space tells of its dimensions."""
 
-    contributions: np.ndarray
-    variances: np.ndarray
-    rogue: list[int]
+    dimensions: anisotropy.Dimensions
     removed: list[anisotropy.Removed]
 
 
 @st.cache_data(max_entries=32, show_spinner=False)
 def _cone(path: str, layer: str) -> Cone:
-    x = open_embeddings(path).vectors(layer)
+    found = open_embeddings(path)
+    x, speakers = found.vectors(layer), space.speakers(found.table)
     most = min(anisotropy.MOST_REMOVED, min(len(x) - 1, x.shape[1]) - 2)
-    return Cone(
-        anisotropy.contributions(x),
-        anisotropy.variances(x),
-        anisotropy.rogue(x).tolist(),
-        anisotropy.removal(x, max(0, most)),
-    )
+    return Cone(anisotropy.dimensions(x, speakers), anisotropy.removal(x, max(0, most), speakers))
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
@@ -91,6 +86,9 @@ def dimensions(results: dict[str, dict[str, Any]], layer: str | None) -> None:
         f"{told}. Rogue: more than {anisotropy.SIGMAS:.0f} deviations above the mean dimension "
         "(Timkey & van Schijndel 2021)."
     )
+    table = tables.of_numbers(_dimension_rows(cones))
+    if len(table):
+        tables.folded("The rogue dimensions as a table", "rogue_numbers", table)
 
 
 def removing(results: dict[str, dict[str, Any]], layer: str | None) -> None:
@@ -98,21 +96,53 @@ def removing(results: dict[str, dict[str, Any]], layer: str | None) -> None:
     st.subheader("What if the mean and the first directions are taken out?")
     cones = {role: _cone(*space.place(result, layer)) for role, result in results.items()}
     figures.show(removal_figure(cones), "removal", "Isotropy after removing directions")
+    groups = next(iter(cones.values())).removed[0].mean_cosine.groups
+    who = f"{groups} speakers" if groups else "clips"
     st.caption(
         "No training at all: subtract the mean, then the first k principal directions (Mu & "
         "Viswanath 2018). What this gives for nothing, a refinement must beat. The directions that "
-        "are taken out may carry what you want."
+        f"are taken out may carry what you want. Bands: 95 % intervals over {who}."
     )
+    table = tables.of_numbers(
+        ({"taken out": "nothing" if step.what == "as it is" else step.what, "metric": name,
+          "of": role}, one.as_dict())
+        for role, cone in cones.items()
+        for step in cone.removed
+        for name, one in step._asdict().items()
+        if name != "what"
+    )  # fmt: skip
+    tables.folded(f"All {len(table)} numbers", "removal_numbers", table)
+
+
+def _dimension_rows(
+    cones: dict[str, Cone],
+) -> Iterator[tuple[dict[str, str], dict[str, Any]]]:
+    """The rogue dimensions of each space, and what they hold together."""
+    for role, cone in cones.items():
+        found = cone.dimensions
+        if found.rogue_share is not None:
+            yield (
+                {"dimension": "all rogue", "metric": "share of mean cosine", "of": role},
+                found.rogue_share.as_dict(),
+            )
+        for index in found.rogue:
+            for name, each in (("mean cosine", found.cosine), ("variance", found.variance)):
+                part = {"dimension": str(index), "metric": f"part of {name}", "of": role}
+                yield part, each[index].as_dict()
 
 
 def _rogue_told(role: str, cone: Cone) -> str:
-    if not cone.rogue:
+    found = cone.dimensions
+    if not found.rogue:
         return f"{role}: no rogue dimension"
-    total = cone.contributions.sum()
-    part = cone.contributions[cone.rogue].sum() / total if abs(total) > 1e-6 else 0.0
-    names = ", ".join(map(str, cone.rogue[:NAMED]))
-    more = f" and {len(cone.rogue) - NAMED} more" if len(cone.rogue) > NAMED else ""
-    return f"{role}: rogue {names}{more}, {part:.0%} of a mean cosine of {total:.2f}"
+    share, total = found.rogue_share, cone.removed[0].mean_cosine
+    names = ", ".join(map(str, found.rogue[:NAMED]))
+    more = f" and {len(found.rogue) - NAMED} more" if len(found.rogue) > NAMED else ""
+    told = f"{role}: rogue {names}{more}"
+    if share is None:
+        return f"{told}, of a mean cosine of {total:.2f}"
+    part = f"{share:.0%} ({share.low:.0%} to {share.high:.0%})".replace("-", "−")
+    return f"{told}, {part} of a mean cosine of {total:.2f}"
 
 
 def _colour(role: str) -> str:
@@ -165,8 +195,10 @@ def dimension_figure(cones: dict[str, Cone], kind: str, height: int = 380) -> go
         rows=len(cones), cols=1, vertical_spacing=0.12, row_titles=list(cones), shared_yaxes="all"
     )
     for row, (role, cone) in enumerate(cones.items(), start=1):
-        values = cone.contributions if kind == "cosine" else cone.variances
-        rogue = np.isin(np.arange(len(values)), cone.rogue)
+        found = cone.dimensions
+        numbers = found.cosine if kind == "cosine" else found.variance
+        values = np.array([one.value for one in numbers])
+        rogue = np.isin(np.arange(len(values)), found.rogue)
         figure.add_bar(
             x=np.arange(len(values)),
             y=values,
@@ -175,11 +207,14 @@ def dimension_figure(cones: dict[str, Cone], kind: str, height: int = 380) -> go
                 "line": {"width": 0},
             },
             showlegend=False,
-            hovertemplate="dimension %{x}: %{y:.4f}<extra>" + role + "</extra>",
+            customdata=[(one.low, one.high) for one in numbers],
+            hovertemplate="dimension %{x}: %{y:.4f} "
+            f"(%{{customdata[0]:.4f}} to %{{customdata[1]:.4f}})<br>n = {numbers[0].n:,} clips, "
+            f"{numbers[0].null:.4f} where all are alike<extra>{role}</extra>",
             row=row,
             col=1,
         )
-        for index in cone.rogue[:2]:
+        for index in found.rogue[:2]:
             figure.add_annotation(
                 x=index, y=float(values[index]), text=str(index), showarrow=False, yshift=9,
                 font={"size": 12}, row=row, col=1,
@@ -201,16 +236,32 @@ def removal_figure(cones: dict[str, Cone], height: int = 340) -> go.Figure:
         short = {"as it is": "all", "mean": "μ"}
         names = [short.get(step.what, step.what.split()[-1]) for step in cone.removed]
         for column, field in enumerate(("mean_cosine", "isoscore"), start=1):
+            numbers = [getattr(step, field) for step in cone.removed]
+            low, high = [one.low for one in numbers], [one.high for one in numbers]
+            figure.add_scatter(
+                x=names + names[::-1],
+                y=high + low[::-1],
+                fill="toself",
+                fillcolor=theme.rgba(_colour(role), 0.14),
+                line={"width": 0},
+                hoverinfo="skip",
+                showlegend=False,
+                legendgroup=role,
+                row=1,
+                col=column,
+            )
             figure.add_scatter(
                 x=names,
-                y=[getattr(step, field) for step in cone.removed],
+                y=[one.value for one in numbers],
                 name=role,
                 legendgroup=role,
                 showlegend=column == 1,
                 mode="lines+markers",
                 line={"color": _colour(role), "width": 3, "dash": style["dash"]},
                 marker={"size": 9, "symbol": style["symbol"], "line": {"width": 2}},
-                hovertemplate="%{x}: %{y:.3f}<extra>" + role + "</extra>",
+                customdata=[(one.low, one.high) for one in numbers],
+                hovertemplate="%{y:.3f} (%{customdata[0]:.3f} to %{customdata[1]:.3f}), "
+                f"n = {numbers[0].n:,}<extra>{role}</extra>",
                 row=1,
                 col=column,
             )

@@ -61,10 +61,14 @@ def _paired(places: tuple[tuple[str, str], ...]) -> dict[str, Any] | None:
         found.vectors(name)[these]
         for found, (_, name), these in zip(tables, places, rows, strict=True)
     ]
-    speakers = first["speaker"].to_numpy()[rows[0]] if "speaker" in first else None
-    return {
-        name: number.as_dict() for name, number in change(vectors[0], vectors[1], speakers).items()
-    }
+    who = speakers(first.iloc[rows[0]])
+    return {name: number.as_dict() for name, number in change(vectors[0], vectors[1], who).items()}
+
+
+def speakers(table: pd.DataFrame) -> np.ndarray | None:
+    """A label a clip, for intervals, "" unknown; None where nobody is known."""
+    known = table["speaker"].fillna("").to_numpy() if "speaker" in table else np.array([])
+    return known if (known != "").any() else None
 
 
 @st.cache_data(max_entries=64, show_spinner=False)

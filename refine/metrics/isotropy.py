@@ -10,7 +10,7 @@ the first-order expansion is resampled (the infinitesimal jackknife, Efron 1982)
 
     value + sum_i (w_i - 1) influence_i,    influence_i = d statistic / d w_i at w = 1,
 
-in closed form from the decomposition of the value; no clip ever meets its own duplicate.
+in closed form (`refine.metrics.expansions`); no clip ever meets its own duplicate.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from refine.metrics import expansions
 from refine.metrics.decomposition import Space, decompose
+from refine.metrics.influence import Smooth
 from refine.metrics.intervals import (
     RESAMPLES,
     Groups,
@@ -57,7 +59,7 @@ def isoscore(x: Matrix) -> float:
     Gaussian scores about 1 / (1 + d / n).
     Raises: `ValueError` for n < 2, d < 2, values that are not finite, rows that are all equal.
     """
-    return _isoscore(decompose(_centred(_check(x)))).value
+    return expansions.isoscore(decompose(_centred(_check(x)))).value
 
 
 def isoscore_star(x: Matrix, zeta: float = 0.2, reference: Reference | None = None) -> float:
@@ -103,7 +105,7 @@ def mean_cosine(x: Matrix) -> float:
     Range -1 / (n - 1) to 1; 0 is a centred space, 1 all clips in one direction.
     Raises: as `isoscore`, and for a row of zeros.
     """
-    return _mean_cosine(_unit(_check(x))).value
+    return expansions.mean_cosine(_unit(_check(x))).value
 
 
 def effective_rank(x: Matrix) -> float:
@@ -113,7 +115,7 @@ def effective_rank(x: Matrix) -> float:
 
     Range 1 to min(n - 1, d). Raises: as `isoscore`.
     """
-    return _effective_rank(decompose(_centred(_check(x)))).value
+    return expansions.entropy_rank(decompose(_centred(_check(x)))).value
 
 
 def rankme(x: Matrix) -> float:
@@ -124,7 +126,7 @@ def rankme(x: Matrix) -> float:
     Range 1 to min(n, d). The authors used 25 600 samples: with fewer than d it counts the clips.
     Raises: as `isoscore`.
     """
-    return _rankme(decompose(_check(x))).value
+    return expansions.entropy_rank(decompose(_check(x)), RANKME_EPS).value
 
 
 def uniformity(
@@ -213,38 +215,10 @@ def measure(
     return numbers
 
 
-def _smooth(value: float, influence: Float[np.ndarray, " n"]) -> Statistic:
-    return Statistic(value, lambda counts: value + (counts - 1.0) @ influence)
-
-
-def _isoscore(space: Space) -> Statistic:
-    power = space.sigma**2
-    first, second = power.sum(), (power**2).sum()
-    ratio = first**2 / second
-    leverage = space.left**2
-    change = 2 * ratio * (leverage @ power / first - leverage @ power**2 / second)
-    return _smooth(float((ratio - 1) / (space.d - 1)), change / (space.d - 1))
-
-
-def _effective_rank(space: Space) -> Statistic:
-    return _entropy_rank(space, 0.0)
-
-
-def _rankme(space: Space) -> Statistic:
-    return _entropy_rank(space, RANKME_EPS)
-
-
-def _entropy_rank(space: Space, eps: float) -> Statistic:
-    share = space.sigma / space.sigma.sum()
-    p = share + eps
-    empty = space.most - len(p)  # directions of rank zero still hold eps each
-    entropy = -(p * np.log(p)).sum() - (empty * eps * np.log(eps) if eps else 0.0)
-    # d sigma_k / d w_i = left_ik^2 sigma_k / 2, and the shares keep their sum
-    change = space.left**2 @ (share / 2)  # d (sum sigma) / sum sigma
-    logs = np.log(p) + 1
-    influence = -(space.left**2 @ (logs * share / 2)) + change * (logs * share).sum()
-    value = float(np.exp(entropy))
-    return _smooth(value, value * influence)
+def _smooth(smooth: Smooth) -> Statistic:
+    return Statistic(
+        smooth.value, lambda counts: smooth.value + (counts - 1.0) @ smooth.influence
+    )  # fmt: skip
 
 
 def _partition(space: Space) -> Statistic:
@@ -278,13 +252,6 @@ def _reweighted_partition(
     return float(z.min() / z.max())
 
 
-def _mean_cosine(unit: Matrix) -> Statistic:
-    n = len(unit)
-    total = unit.sum(axis=0)
-    value = float((total @ total - n) / (n * (n - 1)))
-    return _smooth(value, 2 * ((unit @ total - 1) / (n - 1) - value) / n)
-
-
 def _uniformity(unit: Matrix, t: float, most: int, seed: int) -> Statistic:
     n = len(unit)
     others = np.arange(n)
@@ -299,7 +266,7 @@ def _uniformity(unit: Matrix, t: float, most: int, seed: int) -> Statistic:
         rows[start : start + BLOCK] = kernel.sum(axis=1)
     rows /= len(others) - np.isin(np.arange(n), others)
     mean = rows.mean()
-    return _smooth(float(np.log(mean)), 2 * (rows / mean - 1) / n)
+    return _smooth(Smooth(float(np.log(mean)), 2 * (rows / mean - 1) / n))
 
 
 def statistics(x: Matrix, seed: int = 0) -> dict[str, Statistic]:
@@ -308,11 +275,11 @@ def statistics(x: Matrix, seed: int = 0) -> dict[str, Statistic]:
     unit = _unit(x)
     centred = decompose(_centred(x))
     return {
-        "isoscore": _isoscore(centred),
+        "isoscore": _smooth(expansions.isoscore(centred)),
         "partition": _partition(decompose(unit)),
-        "mean_cosine": _mean_cosine(unit),
-        "effective_rank": _effective_rank(centred),
-        "rankme": _rankme(decompose(x)),
+        "mean_cosine": _smooth(expansions.mean_cosine(unit)),
+        "effective_rank": _smooth(expansions.entropy_rank(centred)),
+        "rankme": _smooth(expansions.entropy_rank(decompose(x), RANKME_EPS)),
         "uniformity": _uniformity(unit, UNIFORMITY_T, UNIFORMITY_CLIPS, seed),
     }
 
