@@ -5,10 +5,10 @@
 
 Trains `dino` (preset `mini`) on the train speakers of all corpora but ravdess, no label read; a
 supervised x-vector of the same network on those of them whose speaker is known; one round of pseudo
-labels after DINO. Speaker verification by cosine and by PLDA on other voices and on a corpus that
-none of them was trained on, beside log-mel statistics and the untrained network; then the transfer
-study on the emotions of emodb. Each finished cell is kept in the JSON, and a cut training goes on
-from its last checkpoint.
+labels after DINO (of the first seed). Speaker verification by cosine and by PLDA on other voices
+and on a corpus that none of them was trained on, beside log-mel statistics and the untrained
+network; then the transfer study on the emotions of emodb. Each finished cell is kept in the JSON,
+and a cut training goes on from its last checkpoint.
 """
 
 import json
@@ -18,7 +18,7 @@ from functools import cache
 from typing import Any
 
 import tyro
-from dino_systems import CELLS, SYSTEMS, Options, Systems
+from dino_systems import CELLS, SEEDED, SYSTEMS, Options, Systems
 from dino_tables import table
 from processes import processor_minutes, workers
 
@@ -58,13 +58,15 @@ def _jobs(options: Options, systems: Systems) -> dict[str, Job]:
     for seed in range(options.seeds):
         for system in ("dino", "x-vector"):
             jobs[f"{system}, seed {seed}"] = (_trained, options, system, seed), ()
-        jobs[f"rounds, seed {seed}"] = (_rounds, options, seed), (f"dino, seed {seed}",)
-        for system in SYSTEMS:
+        if seed == 0:
+            jobs["rounds, seed 0"] = (_rounds, options, 0), ("dino, seed 0",)
+        for system in SYSTEMS if seed == 0 else SEEDED:
             needs = "rounds" if system == "pseudo labels" else system
             work = (_verified, options, system, seed)
             jobs[f"verification, {system}, seed {seed}"] = work, (f"{needs}, seed {seed}",)
         for before in ("x-vector", "log-mel"):
-            both = tuple(f"verification, {one}, seed {seed}" for one in ("dino", before))
+            of = {"dino": seed, before: seed if before in SEEDED else 0}
+            both = tuple(f"verification, {one}, seed {its}" for one, its in of.items())
             for name in systems.tests:
                 change = (_changed, options, before, seed, name)
                 jobs[f"change, dino after {before}, {name}, seed {seed}"] = change, both

@@ -19,12 +19,11 @@ def table(found: dict[str, Any], systems: Systems, options: Options) -> str:
         "| --- " * (2 + len(SYSTEMS)) + "|",
     ]
     for seed in range(options.seeds):
-        measured = [cells[f"verification, {system}, seed {seed}"] for system in SYSTEMS]
+        measured = [cells.get(f"verification, {system}, seed {seed}") for system in SYSTEMS]
         for name, (_, split, _) in systems.tests.items():
             where = f"{name}, {split}" + (f", seed {seed}" if many else "")
             for by in ("cosine", "PLDA"):
-                numbers = [side[name][by] for side in measured]
-                shown = [f"{cell(n['eer'])}; {n['min_dcf_05']['value']:.2f}" for n in numbers]
+                shown = ["–" if side is None else _errors(side[name][by]) for side in measured]
                 lines.append(f"| {where} | {by} | " + " | ".join(shown) + " |")
     lines += ["", "| change of the EER by cosine | after the x-vector | after log-mel |"]
     lines += ["| --- " * 3 + "|"]
@@ -45,6 +44,10 @@ def table(found: dict[str, Any], systems: Systems, options: Options) -> str:
             ]
     lines += _transfer_lines(cells)
     return "\n".join(lines) + "\n"
+
+
+def _errors(numbers: dict[str, Any]) -> str:
+    return f"{cell(numbers['eer'])}; {numbers['min_dcf_05']['value']:.2f}"
 
 
 def _transfer_lines(cells: dict[str, Any]) -> list[str]:

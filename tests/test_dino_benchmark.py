@@ -84,6 +84,18 @@ def test_every_cell_is_measured_and_kept(data, tiny, tiny_encoder, tmp_path, cap
     assert [line for line in capsys.readouterr().out.splitlines() if line.startswith("…")] == [
         "… transfer, dino, two stages"
     ]
+    # a further seed trains what has a seed, and no pseudo labels
+    benchmark.main(dataclasses.replace(options, seeds=2))
+    added = {line for line in capsys.readouterr().out.splitlines() if line.startswith("…")}
+    measured = {f"… verification, {system}, seed 1" for system in plan.SEEDED}
+    changed = {f"… change, dino after {before}, {name}, seed 1"
+               for before in ("x-vector", "log-mel") for name in plan.TESTS}  # fmt: skip
+    assert added == measured | changed
+    text = options.out.with_suffix(".md").read_text()
+    (row,) = (line for line in text.splitlines() if line.startswith("| ravdess, all, seed 1 | cos"))
+    assert [cell.strip() == "–" for cell in row.split("|")[3:-1]] == [
+        system not in plan.SEEDED for system in plan.SYSTEMS
+    ]
 
 
 def test_no_speaker_of_the_table_is_trained_on_and_ravdess_never(data, tmp_path):
