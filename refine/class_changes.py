@@ -234,8 +234,10 @@ def make(
     """Evaluate both encoders and make all of this, each part only where it is not kept yet.
 
     Args: as of `evaluation.evaluate`; factor: None is the first with classes to compare.
-    Returns: encoders, corpus, split, `factor`, the result of `look`, `neighbours_kept` (Number) and
-        `map` (its quality and note).
+    Returns: encoders, corpus, split, `factor`, the result of `look`, `neighbours_kept` (Number),
+        `map` (its quality and note); by role `numbers` of the factor and `shares` of the variance
+        (factor -> Number); `confusion` (`names`, `counts` by role with rows true, `n`, `left_out`;
+        None without a probe) and `confused` (a row a clip, see `confused`).
     Raises: `ClassLookError`, `MapError`, and what `evaluate` raises.
     """
     names = {"before": before} | ({"after": after} if after else {})
@@ -262,7 +264,24 @@ def make(
         **found,
         "neighbours_kept": None if near.number is None else near.number.as_dict(),
         "map": {"method": map, "quality": trust, "note": drawn.note},
+        "numbers": {role: result["classes"][factor] for role, result in results.items()},
+        "shares": {role: _shares(result) for role, result in results.items()},
+        "confusion": _confusion(results, factor),
+        "confused": confused(results, near, factor).to_dict("records"),
     }
+
+
+def _shares(result: Mapping[str, Any]) -> dict[str, Any]:
+    classed = result["classes"].items()
+    return {name: found["explained"] for name, found in classed if "explained" in found}
+
+
+def _confusion(results: Results, factor: str) -> dict[str, Any] | None:
+    found = confusion.matrices(results, factor)
+    if found is None:
+        return None
+    counts = {role: matrix.tolist() for role, matrix in found.counts.items()}
+    return {"names": found.names, "counts": counts, "n": found.n, "left_out": found.left_out}
 
 
 def _explained(

@@ -1,6 +1,7 @@
 """The Classes page by itself: every view, one encoder, many labels, markup, what is missing."""
 
 import json
+import shlex
 import subprocess
 import sys
 from functools import partial
@@ -13,7 +14,8 @@ import speech
 import twins
 from streamlit.testing.v1 import AppTest
 
-from refine import class_changes, maps, paths
+from refine import class_changes, confusion, maps, paths
+from refine.__main__ import main
 from refine.evaluation import cached, evaluate
 
 
@@ -66,6 +68,26 @@ def test_every_view_draws(
     assert "refine classes --before" in said
     assert len(app.get("plotly_chart")) == charts
     assert len(app.dataframe) == tables
+
+
+def test_the_command_prints_what_the_views_draw(pair: dict[str, str], capsys) -> None:
+    app = opened(**pair, factor="content", view="confusions")
+    command = shlex.split(app.code[-1].value)
+    assert main(command[3:]) == 0
+    told = json.loads(capsys.readouterr().out)
+    results = {role: cached(pair[role], pair["corpus"], split="all") for role in told["shares"]}
+    assert list(results) == ["before", "after"]
+    drawn = confusion.matrices(results, "content")
+    assert told["confusion"]["names"] == drawn.names
+    for role, counts in drawn.counts.items():
+        assert told["confusion"]["counts"][role] == counts.tolist()
+        assert told["numbers"][role] == results[role]["classes"]["content"]
+        assert told["shares"][role]["speaker"] == results[role]["classes"]["speaker"]["explained"]
+    shown = app.dataframe[-1].value
+    assert len(shown)
+    assert [one["clip"] for one in told["confused"]] == list(shown["clip"])
+    said = shown["probe after"].fillna("")
+    assert [one["probe_after"] or "" for one in told["confused"]] == list(said)
 
 
 def test_the_numbers_are_those_of_the_evaluation(pair: dict[str, str]) -> None:
