@@ -4,7 +4,7 @@ from typing import Any
 
 import streamlit as st
 
-from pages.components import bench, guard, measuring, pair, pickers, subspace_views
+from pages.components import bench, commands, guard, measuring, pair, pickers, subspace_views
 from refine.corpus import Corpus
 
 DEFAULT = "mini-interventional"
@@ -42,8 +42,18 @@ def draw() -> None:
     if view == "bench":
         on_the_bench(names, corpus, source, split, results, spaces)
     else:
-        getattr(subspace_views, view)(results, spaces)
-        pair.command_lines(names, split)
+        factor = getattr(subspace_views, view)(results, spaces)
+        if view == "tells":
+            pair.command_lines(names, split)
+        else:
+            command(names, source, split, factor)
+
+
+def command(names: dict[str, str], source: str, split: str, factor: str | None) -> None:
+    """The equal command line of what compares the pair."""
+    words = ["subspaces", "--before", names["before"], "--after", names["after"]]
+    words += ["--corpus", source, "--split", split]
+    commands.show([*words, *(["--factor", factor] if factor else []), "--json"])
 
 
 def begin() -> None:

@@ -87,6 +87,7 @@ TORCH_FREE = (
     "refine.maps",
     "refine.neighbours",
     "refine.spaces",
+    "refine.subspace_look",
     "refine.interventions",
     "refine.listening",
     "refine.lessons",

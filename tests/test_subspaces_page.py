@@ -1,6 +1,7 @@
 """The Subspaces page by itself: empty state, views, bench, history, and bad input as sentences."""
 
 import json
+import shlex
 import subprocess
 import sys
 from functools import partial
@@ -15,6 +16,7 @@ import split
 from streamlit.testing.v1 import AppTest
 
 from refine import listening, paths
+from refine.__main__ import main
 
 
 @pytest.fixture(autouse=True)
@@ -93,7 +95,45 @@ def test_every_view_draws(pair: dict[str, str], view: str, charts: int, told: st
     assert not app.error
     assert told in words(app)
     assert len(app.get("plotly_chart")) == charts
-    assert "refine evaluate" in words(app)
+    command = "refine evaluate --encoder" if view == "tells" else "refine subspaces --before"
+    assert command in words(app)
+
+
+def test_the_command_prints_what_the_views_draw(pair: dict[str, str], capsys: Any) -> None:
+    app = opened(**pair, view="errors", verify="content")
+    command = shlex.split(app.code[-1].value)
+    assert command[-3:] == ["--factor", "content", "--json"]
+    assert main(command[3:]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["left_out"] == {}
+    assert told["errors"]["factor"] == "content"
+    one = told["errors"]["spaces"]["speaker"]
+    assert f"{one['pairs']['same']:,} pairs of one content" in words(app)
+
+    app = opened(**pair, view="cosines")
+    frame_ = app.dataframe[0].value
+    for name, space in told["cosines"]["spaces"].items():
+        for kind, number in space["pairs"].items():
+            same = (frame_["pairs that share"] == kind) & frame_["space"].str.contains(name)
+            assert list(frame_[same]["mean cosine"]) == [number["value"]]
+            assert list(frame_[same]["low"]) == [number["low"]]
+    square = np.array(told["cosines"]["spaces"]["before"]["square"])
+    assert square.shape == (len(told["cosines"]["clips"]),) * 2
+
+    app = opened(**pair, view="geometry")
+    app.session_state["geometry_numbers"] = True  # unfold
+    table = app.run().dataframe[0].value.set_index(["of", "metric"])["value"]
+    geometry = told["geometry"]
+    for role in ("before", "after"):
+        assert table[role, "overlap"] == geometry["overlap"][role]["value"]
+    for name, number in geometry["dci"].items():
+        assert table["after", f"DCI {name}"] == number["value"]
+    for pair_, numbers in geometry["alike"].items():
+        of = " and ".join(pair_.split("|"))
+        assert table[of, "cka of spaces"] == numbers["cka"]["value"]
+    for pair_, numbers in geometry["pairs"].items():
+        of = " and ".join(sorted(pair_.split("|")))
+        assert table[of, "cka"] == numbers["cka"]["value"]
 
 
 def test_the_bench_measures_goes_back_and_is_shared(pair: dict[str, str], heard: None) -> None:

@@ -9,23 +9,13 @@ import streamlit as st
 from pages.components import changes, figures, guard, tables, theme
 from pages.components import geometry_figures as charts
 from refine import spaces as computed
+from refine import subspace_look
 from refine.spaces import Spaces
 
 
 @st.cache_resource(max_entries=6, show_spinner="Measuring angles and correlations …")
 def _geometry(key: tuple[str, ...], _found: Spaces) -> dict[str, Any]:
-    alike = computed.alike(_found)
-    try:
-        between: Any = computed.overlaps(_found)
-    except ValueError as error:
-        between = str(error)
-    names = _found.names
-    pairs = {
-        (a, b): computed.correlations(_found.x[a], _found.x[b])
-        for i, a in enumerate(names)
-        for b in names[i + 1 :]
-    }
-    return {"alike": alike, "overlaps": between, "correlations": pairs}
+    return subspace_look.geometry(_found)
 
 
 def number_row(name: str, one: Mapping[str, Any], role: str, most: float = 1.0) -> str:

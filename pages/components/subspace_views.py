@@ -9,7 +9,7 @@ import streamlit as st
 from pages.components import figures, guard, pickers, subspace_geometry, tables
 from pages.components import subspace_figures as charts
 from pages.components.subspace_geometry import number_row
-from refine import interventions
+from refine import interventions, subspace_look
 from refine import spaces as computed
 from refine.evaluation import blocks_of
 from refine.interventions import Scale
@@ -250,13 +250,9 @@ def cosines(results: Results, found: Spaces) -> None:
 # -- errors --------------------------------------------------------------------------------------
 
 
-def errors(results: Results, found: Spaces) -> None:
-    """DET curves and score histograms of a factor in every space."""
-    factors = [
-        name
-        for name in found.table.columns
-        if any(name in cells and "eer" in cells[name] for _, cells in _rows(results))
-    ]
+def errors(results: Results, found: Spaces) -> str:
+    """DET curves and score histograms of a factor in every space; returns the factor."""
+    factors = subspace_look.compared(results, found)
     if not factors:
         raise guard.PageError("No factor of this corpus makes pairs; choose a larger one or split.")
     asked = st.query_params.get("verify")
@@ -289,6 +285,7 @@ def errors(results: Results, found: Spaces) -> None:
         "middle (50 %) is what a subspace should show for what it is *not* there for: absent for "
         "cosine, which is not the same as absent."
     )
+    return str(factor)
 
 
 def _eers(results: Results, factor: str) -> str:

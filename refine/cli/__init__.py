@@ -20,6 +20,7 @@ from refine.cli import (
     predict,
     sharing,
     speech,
+    subspaces,
     train,
 )
 
@@ -45,6 +46,7 @@ COMMANDS: dict[str, type] = {
     "report": sharing.Report,
     "export": sharing.Export,
     "classes": classes.Classes,
+    "subspaces": subspaces.Subspaces,
     "heads": predict.Heads,
     "predict": predict.Predict,
     "synthesise": speech.Synthesise,
