@@ -14,7 +14,7 @@ from refine import sockets
 from refine.live import route
 
 THEME = Path(__file__).parent / "assets" / "theme"
-DOWNLOADS = (THEME / "downloads.js").read_text(encoding="utf-8")
+SCRIPTS = [(THEME / name).read_text(encoding="utf-8") for name in ("back.js", "downloads.js")]
 
 
 @st.cache_resource(show_spinner=False)
@@ -34,7 +34,8 @@ def frame() -> None:
     prompt()
     st.html(THEME / "style.css")
     with st.container(key="scripts"):  # not displayed
-        st.html(f"<script>{DOWNLOADS}</script>", unsafe_allow_javascript=True)
+        for script in SCRIPTS:
+            st.html(f"<script>{script}</script>", unsafe_allow_javascript=True)
     dark = st.context.theme.type == "dark"
     st.logo(
         THEME / f"logo-{'dark' if dark else 'light'}.svg",

@@ -48,7 +48,8 @@ def rows(measured: Mapping[str, Any], about: Mapping[str, Any], source: str | No
         _row(name, info, measured.get(name), scales, source) for name, info in about.items()
     )
     st.html(
-        f'<table class="refine-glance"><thead><tr><th></th>{head}</tr></thead>'
+        '<table class="refine-glance" '
+        f'style="--paper:{theme.paper()};--ink:{theme.ink()}"><thead><tr><th></th>{head}</tr></thead>'
         f"<tbody>{body}</tbody></table>"
     )
 
@@ -95,7 +96,8 @@ def _cell(
     before, after = mark["before"], mark["after"]
     if not refined:
         text = f"<b>{changes.short(before['value'])}</b>"
-        return f'<td title="{_told(before)}">{_strip({"before": before}, scale, title)}{text}</td>'
+        told = f"{_told('', before)}\n{before['definition']}"
+        return _td(told, _strip({"before": before}, scale, title) + text)
     sure = _sure(mark)
     arrow = "▲" if after["value"] > before["value"] else "▼"
     word = f"{arrow} sure" if sure else "unsure"
@@ -105,7 +107,15 @@ def _cell(
         f'<small class="{"sure" if sure else ""}">{word}{block}</small>'
     )
     drawn = _strip({"before": before, "after": after}, scale, title)
-    return f'<td title="{_told(after)}">{drawn}{text}</td>'
+    lines = [_told("before ", before), _told("after ", after)]
+    if mark["change"]:
+        lines.append(_told("change ", mark["change"]))
+    return _td("\n".join([*lines, after["definition"]]), drawn + text)
+
+
+def _td(told: str, inner: str) -> str:
+    """A cell that says more when it is pointed at, or reached by keyboard."""
+    return f'<td tabindex="0" data-told="{escape(told)}">{inner}</td>'
 
 
 def _sure(mark: Mapping[str, Any]) -> bool:
@@ -117,9 +127,9 @@ def _sure(mark: Mapping[str, Any]) -> bool:
     return bool(after["low"] > before["high"] or after["high"] < before["low"])
 
 
-def _told(number: Mapping[str, Any]) -> str:
-    low, high = (changes.short(number[end]) for end in ("low", "high"))
-    return escape(f"{number['definition']} 95 % interval {low} to {high}, n = {number['n']:,}.")
+def _told(role: str, number: Mapping[str, Any]) -> str:
+    value, low, high = (changes.short(number[end]) for end in ("value", "low", "high"))
+    return f"{role}{value}, 95 % interval {low} to {high}, n = {number['n']:,}"
 
 
 def _scale(measured: Mapping[str, Any], column: str) -> tuple[float, float] | None:
