@@ -68,7 +68,7 @@ def change(results: Results, layer: str | None, corpus: Corpus) -> None:
     st.subheader("Before and after" if len(results) > 1 else "In numbers")
     numbers = {role: pair.numbers(result, layer) for role, result in results.items()}
     paired = space.paired(results, layer)
-    changes.rows(numbers, paired)
+    changes.rows("isotropy", "Isotropy before and after", numbers, paired)
     st.caption(
         "Last column: the change, with its 95 % interval paired on the same clips. Choose a row "
         "for its definition, null value and control. More even is not better by itself: noise is "

@@ -1,8 +1,9 @@
 """Methods: paper, equation, our function, its default, our deviation; from docs/methods.md."""
 
+import pandas as pd
 import streamlit as st
 
-from pages.components import guard
+from pages.components import guard, tables
 from pages.components.picture import look, place
 from refine import methods, pictures
 
@@ -30,10 +31,10 @@ def draw() -> None:
     if any(part.has_deviations for part in section.parts):
         only = st.toggle("Only where we deviate from the paper", key="deviations")
     with st.container(key="methods_page"):
-        for part in section.parts:
+        for number, part in enumerate(section.parts, start=1):
             if part.title:
                 st.subheader(part.title, anchor=False)
-            block(part, only)
+            block(part, only, f"{section.key} {number}")
     st.caption(
         "This page is docs/methods.md, the same text that the tests hold against the code. "
         "UNFOUND stands where public material has no answer, and nothing is guessed."
@@ -56,10 +57,12 @@ def picture(section: methods.Section) -> None:
             st.latex(equation)
 
 
-def block(part: methods.Part, only: bool) -> None:
+def block(part: methods.Part, only: bool, name: str) -> None:
     """A table, an equation or text."""
     if part.rows:
         st.markdown(methods.table(part, only))
+        rows = methods.deviating(part) if only else part.rows
+        tables.as_csv(pd.DataFrame(rows, columns=list(part.head)), name)
     elif part.latex:
         st.latex(part.latex)
     else:

@@ -6,7 +6,7 @@ from typing import Any
 
 import streamlit as st
 
-from pages.components import commands, glance, guard, history, pickers, theme
+from pages.components import commands, glance, guard, history, pickers, picture, tables, theme
 from refine.glance import shipped as shipped_glance
 from refine.runs import all_runs
 
@@ -43,7 +43,7 @@ def draw() -> None:
             "further. Here is what each did on voices it had never heard.</p>"
         )
     with right:
-        st.html(picture())
+        picture.made(hero(), "isotropy", "Vectors in a narrow cone, then all around")
     at_a_glance()
     for column, (page, title, icon, text) in zip(st.columns(3), WAYS, strict=True):
         with column, st.container(border=True, key=f"card_{page[6:-3]}", height="stretch"):
@@ -100,6 +100,8 @@ def at_a_glance() -> None:
             "leaves out 0. A more even space is not better by itself, and what one number gains "
             "another may pay for."
         )
+        table = tables.of_numbers(glance.numbers(told["encoders"]))
+        tables.folded(f"All {len(table)} numbers", "glance_numbers", table)
         command(told["encoders"], str(chosen), source)
 
 
@@ -141,7 +143,7 @@ def recordings() -> None:
         st.switch_page("pages/corpora.py")
 
 
-def picture() -> str:
+def hero() -> str:
     """Vectors in a narrow cone, then all around: what isotropy means, in one look."""
     narrow = [0.62 + 0.3 * math.sin(2.4 * i) for i in range(15)]
     around = [2 * math.pi * (i + 0.18 * math.sin(5 * i)) / 15 for i in range(15)]

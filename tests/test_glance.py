@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from pages.components import glance as page
 from refine import encoders, paths
 from refine.__main__ import main
 from refine.corpus import open_corpus
@@ -101,3 +102,17 @@ def test_the_kept_figures_are_of_the_encoders_that_ship():
             for mark in measured["marks"].values():
                 assert set(mark["before"]) >= {"value", "low", "high", "n", "definition"}
                 Number(*(mark["after"][key] for key in ("value", "low", "high", "n", "definition")))
+
+
+def test_every_number_of_the_table_is_listed_once():
+    for told in shipped().values():
+        rows = list(page.numbers(told["encoders"]))
+        marks = {n: e["marks"] for n, e in told["encoders"].items()}
+        assert len({tuple(of.values()) for of, _ in rows}) == len(rows)
+        for of, number in rows:
+            assert number == marks[of["encoder"]][of["mark"]][of["of"]]
+        listed = [of["of"] for of, _ in rows if of["encoder"] == "mini-rewire"]
+        changed = sum(mark["change"] is not None for mark in marks["mini-rewire"].values())
+        assert listed.count("before") == listed.count("after") == len(marks["mini-rewire"])
+        assert listed.count("change") == changed
+        assert {of["of"] for of, _ in rows if of["encoder"] == "mini"} == {"before"}

@@ -57,3 +57,12 @@ def test_the_page_is_told_where_the_axes_are() -> None:
     assert "&quot;seconds&quot;: 1.0" in told
     assert f"&quot;left&quot;: {sound.LEFT / made.width}" in told
     assert picture._reading(made._replace(reading=None)) == ""
+
+
+@pytest.mark.parametrize("samples", [1, 160_000])
+def test_an_outline_is_as_high_as_the_loudest(samples: int) -> None:
+    made = sound.outline(np.full(samples, 0.1, dtype=np.float32), LOOK)
+    (path,) = ElementTree.fromstring(drawing.svg(made.width, made.height, *made.parts))
+    ys = [float(point.split(",")[1]) for point in path.get("d", "").strip("MZ").split("L")]
+    assert min(ys) == pytest.approx(3)
+    assert max(ys) <= made.height

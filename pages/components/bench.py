@@ -5,9 +5,10 @@ from typing import Any
 
 import streamlit as st
 
-from pages.components import bench_answer, commands, guard, pickers
+from pages.components import bench_answer, commands, guard, pickers, picture
 from pages.components.bench_answer import FIELDS, Bench, Moved, put
 from pages.components.player import escape as md
+from pages.components.sound import outline
 from refine import interventions, listening
 from refine.audio import SAMPLE_RATE, Waveform
 from refine.demo import sentences
@@ -159,7 +160,7 @@ def controls(side: str, title: str) -> Utterance:
 
 def sound(waveform: Waveform, side: str, alt: str) -> None:
     """The outline of a waveform, and a player. A preset plays the second one."""
-    st.html(bench_answer.outline(waveform, alt))
+    picture.show(outline(waveform, picture.look()), f"bench_outline_{side}", alt)
     play = side == "second" and bool(st.session_state.get("bench_play"))
     st.audio(waveform, sample_rate=SAMPLE_RATE, autoplay=play, alt=alt)
 

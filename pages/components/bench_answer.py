@@ -3,17 +3,14 @@
 from html import escape
 from typing import Any, NamedTuple
 
-import numpy as np
 import streamlit as st
 
 from pages.components import bench_figures, picture, theme
 from pages.components.player import escape as md
 from refine import interventions
-from refine.audio import Waveform
 from refine.corpus import Corpus
 from refine.interventions import BEFORE, Scale, Utterance
 from refine.spaces import Spaces
-from refine.spectrogram import envelope
 
 FIELDS = ("text", "voice", "rate", "pitch")
 KEPT = 8  # interventions in the strip
@@ -168,22 +165,3 @@ def restore(place: int) -> None:
 def put(side: str, utterance: Utterance) -> None:
     for field in FIELDS:
         st.session_state[f"bench_{side}_{field}"] = getattr(utterance, field)
-
-
-def outline(waveform: Waveform, alt: str, width: int = 720, height: int = 54) -> str:
-    """The envelope as a small picture."""
-    _, lows, highs = envelope(waveform)
-    places = np.linspace(0, len(highs) - 1, min(len(highs), 180)).astype(int)
-    most = max(float(np.abs(np.concatenate([lows, highs])).max()), 1e-3)
-    half, step = height / 2, width / len(places)
-    bars = "".join(
-        f'<line x1="{(i + 0.5) * step:.1f}" x2="{(i + 0.5) * step:.1f}" '
-        f'y1="{half - highs[p] / most * half:.1f}" y2="{half - lows[p] / most * half + 1:.1f}"/>'
-        for i, p in enumerate(places)
-    )
-    svg = (
-        f'<svg viewBox="0 0 {width} {height}" preserveAspectRatio="none">'
-        f'<g stroke="{theme.after()}" stroke-width="{0.6 * step:.1f}" '
-        f'stroke-linecap="round">{bars}</g></svg>'
-    )
-    return theme.image(svg, alt, f"width:100%;height:{height}px;display:block")

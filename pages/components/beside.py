@@ -41,7 +41,7 @@ def tree(nodes: Sequence[Node], shades: Mapping[str, str]) -> None:
     svg = lineage(nodes, picture.look(), shades)
     alt = "Lineage: " + ", ".join(node.label for node in nodes)
     width = drawing.ACROSS * (max(node.depth for node in nodes) + 1) + 20
-    picture.place(svg, "lineage", alt, width)
+    picture.place(svg, "lineage", alt, f"{width}px")
 
 
 def name(label: str, colour: str, hollow: bool, note: str = "") -> None:

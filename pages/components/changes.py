@@ -4,9 +4,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-import streamlit as st
-
-from pages.components import theme
+from pages.components import picture, theme
 
 WIDTH, HEIGHT = 420, 46  # of a strip, px
 NAMES = {
@@ -40,6 +38,8 @@ NAMES = {
 
 
 def rows(
+    key: str,
+    alt: str,
     numbers: Mapping[str, Mapping[str, Mapping[str, Any]]],
     paired: Mapping[str, Mapping[str, Any]] | None = None,
     null: str = "an even cloud of as many clips",
@@ -47,6 +47,7 @@ def rows(
     """Draw every metric.
 
     Args:
+        key: what it is called as a file. alt: what it shows, for its buttons.
         numbers: "before" and "after" -> metric -> Number as a dict.
         paired: metric -> the change on the same clips, where both saw the same.
         null: what the upright line of a strip stands for.
@@ -61,7 +62,8 @@ def rows(
         )
         for metric in metrics
     )
-    st.html(f'<div class="refine-rows">{legend(list(numbers), null)}{body}</div>')
+    html = f'<div class="refine-rows">{legend(list(numbers), null)}{body}</div>'
+    picture.made(html, key, alt)
 
 
 def legend(roles: list[str], null: str = "an even cloud of as many clips") -> str:

@@ -112,7 +112,8 @@ def numbers(results: Results, look: Look, factor: str) -> None:
     st.subheader(f"Can {player.escape(factor)} be read?")
     read = {role: {m: n[m] for m in READ if m in n} for role, n in found.items()}
     if any(read.values()):
-        changes.rows(read, paired, null="always the commonest class")
+        alt = f"How well {factor} is read"
+        changes.rows("classes_read", alt, read, paired, null="always the commonest class")
     else:
         st.info(_left_out(results, factor, "probes"), icon=":material/info:")
     st.subheader("How tight are its classes, how far apart?")
@@ -121,7 +122,8 @@ def numbers(results: Results, look: Look, factor: str) -> None:
         for role, n in found.items()
     }
     both = paired | ({"uniformity": moved["uniformity"]} if "uniformity" in moved else {})
-    changes.rows(apart, both, null="without class structure")
+    alt = f"How tight the classes of {factor} are, and how far apart"
+    changes.rows("classes_apart", alt, apart, both, null="without class structure")
     st.caption(
         "Choose a row for its definition and n. Uniformity is of the whole space: alignment alone "
         "is won by a collapsed one. The probe, its neighbours and shots are fitted on other clips; "
@@ -133,7 +135,9 @@ def numbers(results: Results, look: Look, factor: str) -> None:
         role: {name: r["classes"][name]["explained"] for name in names if name in r["classes"]}
         for role, r in results.items()
     }
-    changes.rows(share, look.paired["explained"], null="labels that mean nothing")
+    alt = "What the spread is about"
+    explained = look.paired["explained"]
+    changes.rows("classes_explained", alt, share, explained, null="labels that mean nothing")
     st.caption(
         "Share of the variance of the vectors that the class means of each factor hold. Less is "
         "more invariant. Shares do not add up: factors overlap (gender lies within speaker), and "

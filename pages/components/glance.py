@@ -1,13 +1,11 @@
 """One row an encoder: what refinement moved, as small before/after marks on shared scales."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from html import escape
 from typing import Any
 from urllib.parse import urlencode
 
-import streamlit as st
-
-from pages.components import changes, theme
+from pages.components import changes, picture, theme
 
 WIDTH, HEIGHT = 220, 40  # of a mark, px
 # metric -> (title, what it asks, which way reads how)
@@ -47,11 +45,22 @@ def rows(measured: Mapping[str, Any], about: Mapping[str, Any], source: str | No
     body = "".join(
         _row(name, info, measured.get(name), scales, source) for name, info in about.items()
     )
-    st.html(
-        '<table class="refine-glance" '
-        f'style="--paper:{theme.paper()};--ink:{theme.ink()}"><thead><tr><th></th>{head}</tr></thead>'
+    html = (
+        f'<table class="refine-glance"><thead><tr><th></th>{head}</tr></thead>'
         f"<tbody>{body}</tbody></table>"
     )
+    picture.made(html, "glance", "One encoder, refined by each method")
+
+
+def numbers(measured: Mapping[str, Any]) -> Iterator[tuple[dict[str, str], Mapping[str, Any]]]:
+    """Every number of the table, and what it is of."""
+    for encoder, told in measured.items():
+        for column, mark in told["marks"].items():
+            refined = mark["after"] != mark["before"]
+            for of in ("before", "after", "change") if refined else ("before",):
+                if mark[of]:
+                    where = {"encoder": encoder, "mark": column, "of": of, "space": mark["block"]}
+                    yield where, mark[of]
 
 
 def _row(

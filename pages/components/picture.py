@@ -52,36 +52,46 @@ def look() -> Look:
     return Look(theme.ink(), theme.paper(), theme.before(), theme.after(), theme.quiet(), colours)
 
 
-def show(picture: Picture, key: str, alt: str, most: float) -> None:
+def show(picture: Picture, key: str, alt: str, most: float = 0) -> None:
     """Draw it at the width of its column, at most `most` px; as a file it bears its key."""
     spots = "".join(_span(spot, picture) for spot in picture.spots)
-    place(svg(picture, alt), key, alt, most, spots, _reading(picture))
+    place(svg(picture, alt), key, alt, f"{most:g}px" * bool(most), spots, _reading(picture))
 
 
 def place(
-    drawn: str, key: str, alt: str, most: float = 0, spots: str = "", reading: str = ""
+    drawn: str, key: str, alt: str, most: str = "", spots: str = "", reading: str = ""
 ) -> None:
-    """An SVG on the page, with its buttons. most: px it grows to; 0 is the width of its column."""
+    """An SVG on the page, with its buttons. most: length in CSS it grows to; else its column's."""
     image = theme.image(drawn, alt, "width:100%")
+    width = f"max-width:{most};" if most else ""
+    with st.container(key=key):
+        st.html(
+            _framed(f'<div class="refine-sheet">{image}{spots}</div>', key, alt, width, reading)
+        )
+
+
+def made(html: str, key: str, alt: str) -> None:
+    """Text and small images that are one picture: as a file they are as they stand on the page."""
+    st.html(_framed(html, key, alt))
+
+
+def _framed(html: str, key: str, alt: str, style: str = "", reading: str = "") -> str:
+    """With the buttons that write it as a file (assets/theme/downloads.js)."""
     save = "".join(
         f'<button data-save="{form.lower()}" aria-label="Download {escape(alt)} as {form}">'
         f"{form}</button>"
         for form in ("SVG", "PNG")
     )
-    width = f"max-width:{most:g}px;" if most else ""
-    with st.container(key=key):
-        st.html(
-            f'<div class="refine-plot" data-name="refine {key}" {reading}'
-            f'style="{width}--paper:{theme.paper()};--ink:{theme.ink()}">{image}{spots}'
-            f'<div class="refine-save">{save}</div></div>'
-        )
+    colours = f"--paper:{theme.paper()};--ink:{theme.ink()}"
+    return (
+        f'<div class="refine-plot" data-name="refine {escape(key)}" {reading}'
+        f'style="{style}{colours}">{html}<div class="refine-save">{save}</div></div>'
+    )
 
 
 def svg(picture: Picture, alt: str) -> str:
-    """The picture on its own paper, as a file."""
-    width, height, parts, *_ = picture
-    paper = f'<rect width="{width:g}" height="{height:g}" style="fill:{theme.paper()}"/>'
-    return drawing.svg(width, height, paper + "".join(parts), alt, sized=True)
+    """The picture as an SVG; as a file it gets its paper."""
+    return drawing.svg(picture.width, picture.height, "".join(picture.parts), alt)
 
 
 def _reading(picture: Picture) -> str:

@@ -31,7 +31,7 @@ def drawn(waveform: Waveform, look: Look, wide: bool = False) -> Picture:
     place = f'x="{left}" y="{top}" width="{right - left}" height="{tall}"'
     data = base64.b64encode(heat(decibel)).decode()
     parts = [
-        _outline(waveform, left, right, look),
+        _shape(waveform, left, right, look),
         f'<image {place} preserveAspectRatio="none" href="data:image/png;base64,{data}"/>',
         *_hertz(centres, left, top, tall, look),
         *_seconds(seconds, left, right, top + tall, look),
@@ -56,7 +56,12 @@ def heat(decibel: Float[np.ndarray, "mels frames"]) -> bytes:
     return out.getvalue()
 
 
-def _outline(waveform: Waveform, left: float, right: float, look: Look) -> str:
+def outline(waveform: Waveform, look: Look) -> Picture:
+    """Its outline alone."""
+    return Picture(470, OUTLINE, [_shape(waveform, 2, 468, look)], [])
+
+
+def _shape(waveform: Waveform, left: float, right: float, look: Look) -> str:
     """Highest and lowest sample of every stretch, as one closed line."""
     _, lows, highs = envelope(waveform, points=450)
     most = max(float(highs.max()), float(-lows.min()), 1e-3)

@@ -1,12 +1,12 @@
 """The geometry of subspaces: DCI, angles, common variance, likeness."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from html import escape
 from typing import Any
 
 import streamlit as st
 
-from pages.components import changes, figures, guard, tables, theme
+from pages.components import changes, figures, guard, picture, tables, theme
 from pages.components import geometry_figures as charts
 from refine import spaces as computed
 from refine import subspace_look
@@ -34,6 +34,11 @@ def number_row(name: str, one: Mapping[str, Any], role: str, most: float = 1.0) 
         f"<small>{changes.short(one['low'])} – {changes.short(one['high'])}</small></span>"
         f"</summary><p>{' · '.join(notes)}</p></details>"
     )
+
+
+def listed(key: str, alt: str, rows: Iterable[str]) -> None:
+    """Rows of numbers, as one picture."""
+    picture.made(f'<div class="refine-numbers">{"".join(rows)}</div>', key, alt)
 
 
 def strip(one: Mapping[str, Any], role: str, most: float) -> str:
@@ -124,7 +129,7 @@ def factors_of_blocks(after: Mapping[str, Any]) -> None:
     rows = [
         number_row(f"DCI {name}", one, "after") for name, one in (apart.get("dci") or {}).items()
     ]
-    st.html(f'<div class="refine-numbers">{"".join(rows) or "<p>nothing to compare</p>"}</div>')
+    listed("dci", "DCI", rows or ["<p>nothing to compare</p>"])
     st.caption(
         "Bars: the share of a factor that a probe reads off a block, its importance in "
         "DCI. DCI stays low while a probe still reads a factor everywhere, however well "
@@ -141,11 +146,11 @@ def directions(found: Any) -> None:
     else:
         curves = {role: one["angles"] for role, one in found.items()}
         figures.show(charts.angles(curves), "angles", "Principal angles")
-        sums = "".join(
+        rows = [
             number_row(f"Overlap {role}", one["overlap"].as_dict(), role)
             for role, one in found.items()
-        )
-        st.html(f'<div class="refine-numbers">{sums}</div>')
+        ]
+        listed("overlap", "Overlap of the spans of voice and words", rows)
         st.caption(
             "Principal angles between the span of the speakers' means and that of the "
             "contents' means, in the vector before and the whole vector after: 90° is apart."
@@ -177,7 +182,8 @@ def together(
             for key, one in numbers.get(tuple(sorted((first, second))), {}).items()
         ]
         if rows:
-            st.html(f'<div class="refine-numbers">{"".join(rows)}</div>')
+            alt = f"How far {first} and {second} vary together"
+            listed(f"together_{first}_{second}", alt, rows)
     st.caption(
         "Correlation of the leading principal components of both blocks, over "
         f"{note}. An even, dark-or-pale field without spots is unrelated. Below it, over "

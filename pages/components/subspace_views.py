@@ -1,5 +1,6 @@
 """The views of the Subspaces page: what each block tells, cosines, errors, geometry."""
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ import streamlit as st
 
 from pages.components import figures, guard, pickers, subspace_geometry, tables
 from pages.components import subspace_figures as charts
-from pages.components.subspace_geometry import number_row
+from pages.components.subspace_geometry import listed, number_row
 from refine import interventions, subspace_look
 from refine import spaces as computed
 from refine.evaluation import blocks_of
@@ -278,26 +279,32 @@ def errors(results: Results, found: Spaces) -> str:
             charts.histograms(curves, str(factor), 520), "scores", f"Score histograms for {factor}"
         )
     one = next(iter(curves.values()))
-    st.html(f'<div class="refine-numbers">{_eers(results, str(factor))}</div>')
+    numbers = dict(_eers(results, str(factor)))
+    drawn = [
+        number_row(f"EER, {name}", one, "before" if name.startswith("before") else "after", 0.55)
+        for name, one in numbers.items()
+    ]
+    listed("eers", f"EER of {factor} in every space", drawn)
     st.caption(
         f"{one.n[0]:,} pairs of one {factor} (filled) and {one.n[1]:,} of two (grey, dotted). "
         "Where speakers are compared the words differ, else the speakers do. A curve through the "
         "middle (50 %) is what a subspace should show for what it is *not* there for: absent for "
         "cosine, which is not the same as absent."
     )
+    table = tables.of_numbers(
+        ({"space": name, "factor": str(factor), "metric": "eer"}, one)
+        for name, one in numbers.items()
+    )
+    tables.folded("These numbers", "eer_numbers", table)
     return str(factor)
 
 
-def _eers(results: Results, factor: str) -> str:
+def _eers(results: Results, factor: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """The EER of every space, with interval, chance and control."""
-    parts = []
     for name, cells in _rows(results):
         one = (cells.get(factor) or {}).get("eer")
-        if one is None:
-            continue
-        role = "before" if name.startswith("before") else "after"
-        parts.append(number_row(f"EER, {name}", one, role, 0.55))
-    return "".join(parts)
+        if one is not None:
+            yield name, one
 
 
 # -- geometry ------------------------------------------------------------------------------------

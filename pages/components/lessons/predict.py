@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from pages.components import theme
+from pages.components import picture, theme
 from pages.components.lessons import svg
 from pages.components.lessons.memory import Memory, finite
 
@@ -91,7 +91,7 @@ def number(
             on_click=commit, args=(memory,), shortcut="Ctrl+Enter",
         )  # fmt: skip
     else:
-        st.html(ruler(low, high, guess, truth, unit, digits))
+        ruler(low, high, guess, truth, unit, digits)
         st.html(f'<p class="refine-told">{told}</p>')
         again(memory)
     memory.keep("guess", None)
@@ -103,7 +103,7 @@ def commit(memory: Memory) -> None:
     memory.set("guess", memory.get("slide"))
 
 
-def ruler(low: float, high: float, guess: float, truth: float, unit: str, digits: int) -> str:
+def ruler(low: float, high: float, guess: float, truth: float, unit: str, digits: int) -> None:
     """Prediction and truth on one scale."""
     width, height, y = 620, 84, 42
 
@@ -127,9 +127,8 @@ def ruler(low: float, high: float, guess: float, truth: float, unit: str, digits
 
     parts.append(label(guess, f"you: {g}", True, theme.before()))
     parts.append(label(truth, f"it is: {t}", apart, theme.after()))
-    picture = f'<svg viewBox="0 0 {width} {height}" font-family="{svg.FONT}" fill="{theme.ink()}">'
     alt = f"You predicted {g}; it is {t}."
-    return theme.image(picture + "".join(parts) + "</svg>", alt, "width:100%;max-width:44rem")
+    picture.place(svg.canvas("".join(parts), width, height), "prediction", alt, "44rem")
 
 
 def again(memory: Memory) -> None:

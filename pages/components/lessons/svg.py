@@ -3,35 +3,25 @@
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-import streamlit as st
 
-from pages.components import theme
+from pages.components import picture, theme
 
 WIDTH, HEIGHT = 1000, 390
+TALLEST = 58  # per cent of the window's height
 FONT = "'Source Sans 3','Source Sans Pro','Segoe UI','Helvetica Neue',Arial,sans-serif"
 SHAPES = ("circle", "square", "triangle", "diamond")
 
 
 def show(parts: Iterable[str], name: str, alt: str) -> None:
-    """Draw the parts on the canvas, with a button that saves them."""
-    body = "".join(parts)
-    box = f'viewBox="0 0 {WIDTH} {HEIGHT}" font-family="{FONT}" font-size="19"'
-    style = "width:100%;max-height:58vh;object-fit:contain;display:block"
-    picture = f'<svg {box} fill="{theme.ink()}">{body}</svg>'
-    st.html(f'<div class="refine-lesson">{theme.image(picture, alt, style)}</div>')
-    paper = f'<rect width="{WIDTH}" height="{HEIGHT}" fill="{theme.paper()}"/>'
-    file = f'<svg xmlns="http://www.w3.org/2000/svg" {box} fill="{theme.ink()}">{paper}{body}</svg>'
-    st.download_button(
-        "SVG",
-        file,
-        f"{name}.svg",
-        "image/svg+xml",
-        key=f"save_{name}",
-        icon=":material/download:",
-        type="tertiary",
-        help="Save the picture as SVG.",
-        on_click="ignore",
-    )
+    """Draw the parts on the canvas, which leaves room for the words below."""
+    most = f"{TALLEST * WIDTH / HEIGHT:.0f}vh"
+    picture.place(canvas("".join(parts), WIDTH, HEIGHT), name, alt, most)
+
+
+def canvas(body: str, width: int, height: int) -> str:
+    """Parts in a picture of that size."""
+    box = f'viewBox="0 0 {width} {height}" font-family="{FONT}" font-size="19"'
+    return f'<svg {box} fill="{theme.ink()}">{body}</svg>'
 
 
 def text(
