@@ -23,7 +23,7 @@ from refine.factors import KNOWN, labels_of
 from refine.metrics import class_pairs, classes
 from refine.metrics.intervals import Number
 
-VERSION = 1
+VERSION = 2  # raised when what is kept changes
 MOST = 10_000  # clips among which neighbours are looked for; of those on the map
 
 Results = Mapping[str, dict[str, Any]]

@@ -156,8 +156,11 @@ def cosines(x: Vectors) -> Float[np.ndarray, "n n"]:
     return np.clip(unit @ unit.T, -1, 1)
 
 
-def contrasts(square: Float[np.ndarray, "n n"], block: Block) -> dict[str, Number]:
-    """Mean cosine of pairs that share the first factor alone, the second alone, or neither."""
+def contrasts(square: Float[np.ndarray, "n n"], block: Block, seed: int = 0) -> dict[str, Number]:
+    """Mean cosine of pairs that share the first factor alone, the second alone, or neither.
+
+    Null: any two clips of the block. Control: the same pairs after its clips were shuffled.
+    """
     left, right = np.triu_indices(len(square), k=1)
     first, second = (labels[left] == labels[right] for labels in (block.first, block.second))
     kinds = {
@@ -165,14 +168,18 @@ def contrasts(square: Float[np.ndarray, "n n"], block: Block) -> dict[str, Numbe
         block.factors[1]: ~first & second,
         "neither": ~first & ~second,
     }
+    drawn = np.random.default_rng(seed).permutation(len(square))
+    spoilt = square[np.ix_(drawn, drawn)]
     return {
         name: from_values(
             square[left[kind], right[kind]],
-            f"Mean cosine of pairs of the block that share {name} alone."
-            if name != "neither"
-            else "Mean cosine of pairs of the block that share nothing.",
+            f"Mean cosine of pairs of the block that share "
+            f"{'nothing' if name == 'neither' else f'{name} alone'}. Null: any two of its clips. "
+            "Control: its clips shuffled.",
             block.first[left[kind]],
             range=(-1.0, 1.0),
+            null=float(square[left, right].mean()),
+            control=float(spoilt[left[kind], right[kind]].mean()),
         )
         for name, kind in kinds.items()
         if kind.sum() > 1

@@ -78,6 +78,67 @@ def test_intervals_move_as_finite_differences_do():
             assert smooth.influence[unit] == pytest.approx(slope, abs=1e-7)
 
 
+def test_the_null_is_that_of_many_shuffles_and_the_control_one_of_them():
+    x, labels = cloud(150, 8, k=3, gap=3.0)
+    keep = np.r_[np.flatnonzero(labels == "c0")[:12], np.flatnonzero(labels != "c0")]
+    x, labels = x[keep], labels[keep]  # classes of 12, 50 and 50 clips
+    (g,) = laid(x, labels)
+    null = class_pairs.by_chance(g)
+    drawn = [class_pairs.shuffled(g, seed) for seed in range(3000)]
+    for a, b in ((0, 1), (1, 2)):
+        far = np.sqrt(np.mean([one.D[a, b] ** 2 for one in drawn]))
+        assert null.D[a, b] == pytest.approx(far, rel=0.05)
+        wide = np.mean([one.S[[a, b]] for one in drawn], axis=0)
+        assert null.S[[a, b]] == pytest.approx(wide, rel=0.02)
+        assert null.overlap((a, b)) == pytest.approx(null.S[[a, b]].sum() / null.D[a, b])
+    # shuffled clips in the places of the classes are shuffled labels
+    order = np.argsort(labels, kind="stable")
+    names = np.empty_like(labels)
+    names[np.random.default_rng(7).permutation(len(x))] = labels[order]
+    one = class_pairs.shuffled(g, seed=7)
+    assert one.overlap((0, 2)) == pytest.approx(slow_overlap(x, names, "c0", "c2"))
+    mean = np.mean([one.width(c) for c in range(3)])
+    assert mean == pytest.approx(classes.spread_ratio(x, names))
+
+
+def test_the_null_of_two_points_has_a_closed_form():
+    """Half of the clips at -1, half at 1: S is 1, V is n / (n - 1)."""
+    x = np.tile([[-1.0, 0.0], [1.0, 0.0]], (10, 1))
+    labels = np.repeat(["a", "b"], 10)
+    labels[[0, 19]] = "b", "a"
+    null = class_pairs.by_chance(laid(x, labels)[0])
+    wide, apart = np.sqrt(1 - 1 / 10), np.sqrt(20 / 19 * (1 / 10 + 1 / 10))
+    assert null.overlap((0, 1)) == pytest.approx(2 * wide / apart)
+    assert null.width(1) == pytest.approx(wide / apart)
+
+
+def test_what_is_there_is_told_from_what_is_not():
+    x, labels = cloud(gap=4.0)
+    found = compare(*laid(x, labels))
+    one = found["pairs"][0]["before"]
+    assert one["high"] < 0.7 * min(one["null"], one["control"])
+    for each in found["classes"]:
+        for name in ("width", "overlap"):
+            number = each[name]["before"]
+            assert number["high"] < min(number["null"], number["control"])
+            assert "labels shuffled once" in number["definition"]
+    # meaningless labels: the value is about the null
+    (blind,) = laid(x, np.random.default_rng(3).permutation(labels))
+    side = Separation(blind)
+    assert np.mean([side.overlap((0, b)).value / side.null.overlap((0, b)) for b in (1, 2, 3)]) == (
+        pytest.approx(1, abs=0.3)
+    )
+    turned = 7 * x @ np.linalg.qr(np.random.default_rng(3).standard_normal((6, 6)))[0]
+    other = compare(*laid(turned, labels))["pairs"][0]["before"]
+    assert (other["null"], other["control"]) == pytest.approx((one["null"], one["control"]))
+
+
+def test_shuffled_classes_that_coincide_have_no_control():
+    blind = class_pairs.Blind(np.ones(2), np.array([[np.inf, 0.0], [0.0, np.inf]]))
+    assert np.isnan(blind.overlap((0, 1)))
+    assert np.isnan(blind.width(0))
+
+
 def test_scale_and_rotation_change_no_pair():
     x, labels = cloud()
     rotation, _ = np.linalg.qr(np.random.default_rng(3).standard_normal((6, 6)))

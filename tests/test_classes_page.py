@@ -90,6 +90,21 @@ def test_the_command_prints_what_the_views_draw(pair: dict[str, str], capsys) ->
     assert [one["probe_after"] or "" for one in told["confused"]] == list(said)
 
 
+def test_pairs_and_classes_are_a_table_with_what_labels_that_mean_nothing_give(
+    pair: dict[str, str],
+) -> None:
+    app = opened(**pair, factor="content", view="pairs")
+    app.session_state["class_pair_numbers"] = True  # unfold
+    table = app.run().dataframe[0].value
+    assert set(table["metric"]) == {"overlap", "overlap of the class", "width of the class"}
+    assert set(table["side"]) == {"before", "after", "change"}
+    sides = table[table["side"] != "change"]
+    assert sides[["null", "control"]].notna().all(axis=None)
+    assert (table["n"] > 1).all()
+    hover = app.get("plotly_chart")[0].proto.spec
+    assert "labels that mean nothing" in hover
+
+
 def test_the_numbers_are_those_of_the_evaluation(pair: dict[str, str]) -> None:
     app = opened(**pair, factor="content", view="numbers")
     said = words(app)

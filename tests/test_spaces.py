@@ -106,6 +106,18 @@ def test_contrasts_are_means_over_the_pairs() -> None:
         assert numbers["speaker"].n == len(slow)
         other = "content" if name == "speaker" else "speaker"
         assert numbers[name].value > 0.8 > 0.2 > numbers[other].value
+        any_two = [square[i, j] for i in range(12) for j in range(12) if i != j]
+        drawn = np.random.default_rng(0).permutation(12)
+        spoilt = [
+            square[drawn[i], drawn[j]]
+            for i in range(12)
+            for j in range(i + 1, 12)
+            if block.first[i] == block.first[j] and block.second[i] != block.second[j]
+        ]
+        for one in numbers.values():
+            assert one.null == pytest.approx(np.mean(any_two))
+        assert numbers["speaker"].control == pytest.approx(np.mean(spoilt))
+        assert numbers[name].control < numbers[name].low
 
 
 def test_errors_equal_scikit_learn_and_know_their_subspace() -> None:

@@ -161,8 +161,9 @@ def _ends(role: str, at: Sequence[tuple[float, Mapping[str, Any]]]) -> dict[str,
             "color": theme.paper() if role == "before" else colour,
             "line": {"width": 3, "color": colour},
         },
-        "customdata": np.column_stack([low, high]),
-        "hovertemplate": "%{x:.3g} (%{customdata[0]:.3g} to %{customdata[1]:.3g})"
+        "customdata": [(n["low"], n["high"], n["n"], short(n["null"])) for _, n in at],
+        "hovertemplate": "%{x:.3g} (%{customdata[0]:.3g} to %{customdata[1]:.3g}), "
+        "n = %{customdata[2]:,}<br>labels that mean nothing: %{customdata[3]}"
         f"<extra>{role}</extra>",
     }
 

@@ -1,6 +1,6 @@
 """The views of the classes page: maps, numbers, confusions, pairs."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from html import escape
 from typing import Any
 
@@ -341,6 +341,22 @@ def pairs(results: Results, look: Look, factor: str, corpus: Corpus) -> None:
             f"Their mean over all {look.paired['of']:,} classes is the {mean}."
             + (f" {more:,} classes with less overlap are not shown." if more > 0 else "")
         )
+        table = tables.of_numbers(_pair_rows(look, roles))
+        tables.folded(f"All {len(table)} numbers", "class_pair_numbers", table)
+
+
+def _pair_rows(look: Look, roles: list[str]) -> Iterator[tuple[dict[str, str], dict[str, Any]]]:
+    """Every number of the pairs and of the classes, and what it is of."""
+    kinds = [(" · ".join(pair["classes"]), "overlap", pair) for pair in look.paired["pairs"]]
+    kinds += [
+        (one["name"], f"{what} of the class", one[what])
+        for one in look.paired["classes"]
+        for what in ("overlap", "width")
+    ]
+    for name, metric, found in kinds:
+        for side in [*roles, "change"]:
+            if side in found:
+                yield {"of": name, "metric": metric, "side": side}, found[side]
 
 
 def hear(look: Look, factor: str, corpus: Corpus, roles: list[str]) -> None:

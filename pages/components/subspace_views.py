@@ -220,30 +220,21 @@ def cosines(results: Results, found: Spaces) -> None:
     clips = found.table["clip"].iloc[block.rows].tolist()
     figures.show(charts.heat_maps(squares, block, clips), "cosine_maps", "Cosines of a block")
     numbers = {name: computed.contrasts(square, block) for name, square in squares.items()}
-    frame = pd.DataFrame(
-        [
-            {
-                "space": charts.label(name),
-                "pairs that share": kind,
-                "mean cosine": one.value,
-                "low": one.low,
-                "high": one.high,
-                "n pairs": one.n,
-            }
-            for name, kinds in numbers.items()
-            for kind, one in kinds.items()
-        ]
+    frame = tables.of_numbers(
+        ({"space": charts.label(name), "pairs that share": kind}, one.as_dict())
+        for name, kinds in numbers.items()
+        for kind, one in kinds.items()
     )
+    parts = ("value", "low", "high", "null", "control")
+    shown = {part: st.column_config.NumberColumn(format="%.3f") for part in parts}
+    shown["value"] = st.column_config.NumberColumn("mean cosine", format="%.3f")
+    shown["n"] = st.column_config.NumberColumn("n pairs")
     st.dataframe(
-        frame,
-        hide_index=True,
-        column_config={
-            key: st.column_config.NumberColumn(format="%.3f")
-            for key in ("mean cosine", "low", "high")
-        },
+        frame.drop(columns="direction"), hide_index=True, column_config=shown, key="contrasts"
     )
     st.caption(
-        "Intervals over speakers of the block. What must not be concluded: a picture of some clips "
+        "Intervals over speakers of the block; null: any two of its clips; control: its clips "
+        "shuffled. What must not be concluded: a picture of some clips "
         "is not a measurement of all; *Errors* compares every pair."
     )
 

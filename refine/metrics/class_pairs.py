@@ -5,18 +5,25 @@ Notation of `refine.metrics.classes`. The parts that two of its numbers are the 
     overlap_ab = (S_a + S_b) / D_ab,   worst_a = max_b overlap_ab     mean over a: Davies-Bouldin
     width_a = S_a / mean_{b != c} D_bc                                mean over a: spread_ratio
 
+Null: labels that mean nothing, in closed form, from s the mean distance of a clip to the mean of
+all and v the variance around it; D is the root mean square over shuffles, whose own mean is a
+little below it in a space of few directions. Control: the labels shuffled once.
+
+    S_a = s sqrt(1 - 1 / n_a),    D_ab = sqrt(v (1 / n_a + 1 / n_b))
+
 Pairs are picked because they are the worst, so measured on other clips they will look a little
 better (regression to the mean); the change of a pair is of the same pair on both sides.
 """
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
 from refine.metrics.geometry import Geometry
 from refine.metrics.influence import Smooth, Units, number, units
-from refine.metrics.intervals import RESAMPLES, Number
+from refine.metrics.intervals import RESAMPLES
 
 MOST_PAIRS = 6  # worst pairs a side
 MOST_SHOWN = 30  # classes; of more, the ones with the worst neighbour
@@ -27,11 +34,12 @@ Pair = tuple[int, int]
 class Separation:
     """Overlap of every pair of classes and width of every class, with their influences."""
 
-    def __init__(self, g: Geometry):
+    def __init__(self, g: Geometry, seed: int = 0):
         self.g = g
         self.names = [str(name) for name in self.g.names]
         self.overlaps = (self.g.S[:, None] + self.g.S) / self.g.D  # diagonal: 0, D is infinite
         self._between = self.g.between()
+        self.null, self.control = by_chance(g), shuffled(g, seed)
 
     def pairs(self, most: int) -> list[Pair]:
         """The worst pairs, worst first."""
@@ -65,6 +73,44 @@ class Separation:
         return Smooth(value, influence - value / between.value * between.influence)
 
 
+class Blind(NamedTuple):
+    """Widths and distances of classes that mean nothing; NaN where two of them coincide."""
+
+    S: Float[np.ndarray, " k"]
+    D: Float[np.ndarray, "k k"]  # infinite on the diagonal
+
+    def overlap(self, pair: Pair) -> float:
+        return float((self.S[pair[0]] + self.S[pair[1]]) / (self.D[pair] or np.nan))
+
+    def width(self, a: int) -> float:
+        return float(self.S[a] / (self.D[np.isfinite(self.D)].mean() or np.nan))
+
+
+def by_chance(g: Geometry) -> Blind:
+    """Of labels that mean nothing, classes as large as these: the null."""
+    square = g.from_mean()
+    shrunk = np.sqrt(square).mean() * np.sqrt(1 - 1 / g.sizes)
+    spread = square.sum() / (g.n - 1)
+    D = np.sqrt(spread * (1 / g.sizes[:, None] + 1 / g.sizes))
+    np.fill_diagonal(D, np.inf)
+    return Blind(shrunk, D)
+
+
+def shuffled(g: Geometry, seed: int = 0) -> Blind:
+    """After the labels were shuffled once over the clips: the control."""
+    drawn = np.random.default_rng(seed).permutation(g.n)
+    mu, S = np.empty_like(g.mu), np.empty(g.k)
+    for c, rows in enumerate(g.slices):
+        r = g.raw[drawn[rows]] - g.mean
+        mu[c] = r.mean(axis=0)
+        r -= mu[c]
+        S[c] = np.sqrt(np.einsum("nd,nd->n", r, r)).mean()
+    square = np.einsum("kd,kd->k", mu, mu)
+    D = np.sqrt(np.maximum(square[:, None] + square - 2 * mu @ mu.T, 0))
+    np.fill_diagonal(D, np.inf)
+    return Blind(S, D)
+
+
 def compare(
     before: Geometry,
     after: Geometry | None = None,
@@ -80,20 +126,29 @@ def compare(
         `overlap` by role with `change`, `nearest` by role), `of` (classes there are), `n_pairs`.
     """
     of = _units(before, seed)
-    sides = {"before": Separation(before.drawn_by(of))}
+    sides = {"before": Separation(before.drawn_by(of), seed)}
     if after is not None:
-        sides["after"] = Separation(after.drawn_by(of))
+        sides["after"] = Separation(after.drawn_by(of), seed)
     first = sides["before"]
 
-    def told(smooths: dict[str, Smooth], definition: str) -> dict[str, Any]:
-        numbers = {
-            role: _number(smooth, of, definition, resamples, seed)
-            for role, smooth in smooths.items()
-        }
+    def told(what: str, at: dict[str, Any], definition: str) -> dict[str, Any]:
+        """`overlap` of the pair, or `width` of the class, that `at` holds by role."""
+        smooths, numbers = {}, {}
+        for role, place in at.items():
+            side = sides[role]
+            smooths[role], null, control = (
+                getattr(one, what)(place) for one in (side, side.null, side.control)
+            )
+            numbers[role] = number(
+                smooths[role], of, f"{definition} {CHANCE}", (0.0, np.inf), resamples, seed,
+                direction="lower", null=null, control=control,
+            )  # fmt: skip
         if "after" in smooths:
             change = smooths["after"].minus(smooths["before"])
             about = f"Change, after minus before on the same clips: {definition}"
-            numbers["change"] = _number(change, of, about, resamples, seed, paired=True)
+            numbers["change"] = number(
+                change, of, about, resamples=resamples, seed=seed, direction="lower", null=0.0
+            )
         return {role: one.as_dict() for role, one in numbers.items()}
 
     picked: dict[Pair, None] = {}
@@ -101,11 +156,11 @@ def compare(
         picked |= dict.fromkeys(side.pairs(MOST_PAIRS))
     pairs = [
         {
-            "classes": [first.names[a], first.names[b]],
-            "rank": {role: side.rank((a, b)) for role, side in sides.items()},
-            **told({role: side.overlap((a, b)) for role, side in sides.items()}, OVERLAP),
+            "classes": [first.names[c] for c in pair],
+            "rank": {role: side.rank(pair) for role, side in sides.items()},
+            **told("overlap", dict.fromkeys(sides, pair), OVERLAP),
         }
-        for a, b in picked
+        for pair in picked
     ]
     worst = np.argsort(-first.overlaps.max(axis=1), kind="stable")[:MOST_SHOWN]
     classes = []
@@ -116,10 +171,8 @@ def compare(
                 "name": first.names[a],
                 "n": int(first.g.sizes[a]),
                 "nearest": {role: first.names[b] for role, b in nearest.items()},
-                "width": told({role: side.width(a) for role, side in sides.items()}, WIDTH),
-                "overlap": told(
-                    {role: side.overlap((a, nearest[role])) for role, side in sides.items()}, WORST
-                ),
+                "width": told("width", dict.fromkeys(sides, a), WIDTH),
+                "overlap": told("overlap", {role: (a, b) for role, b in nearest.items()}, WORST),
             }
         )
     k = first.g.k
@@ -135,16 +188,10 @@ WIDTH = (
     "Mean distance of a clip to its class mean over the mean distance of two class means: "
     "0 = a point."
 )
-
-
-def _number(
-    smooth: Smooth, of: Units, definition: str, resamples: int, seed: int, paired: bool = False
-) -> Number:
-    bounds = (-np.inf, np.inf) if paired else (0.0, np.inf)
-    null = 0.0 if paired else None
-    return number(
-        smooth, of, definition, bounds, resamples, seed, direction="lower", null=null
-    )  # fmt: skip
+CHANCE = (
+    "Null: labels that mean nothing (at the root mean square distance). Control: labels shuffled "
+    "once."
+)
 
 
 def _units(g: Geometry, seed: int) -> Units:

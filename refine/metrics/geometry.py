@@ -243,9 +243,13 @@ class Geometry:
             classes=drawn,
         )
 
-    def explained(self) -> Smooth:
+    def from_mean(self) -> Float[np.ndarray, " n"]:
+        """Squared distance of each clip held to the mean of all, ||x_i - mu||^2."""
         length = np.einsum("kd,kd->k", self.mu, self.mu)
-        total = self.v + 2 * self._toward + length[self.codes]  # ||x_i - mu||^2
+        return np.maximum(self.v + 2 * self._toward + length[self.codes], 0.0)
+
+    def explained(self) -> Smooth:
+        total = self.from_mean()
         all_, within = total.sum(), self.v.sum()
         return self.smooth(1 - within / all_, clips=(within * total - self.v * all_) / all_**2)
 
