@@ -24,7 +24,7 @@ from refine.probes import ProbeError, label_efficiency, split_of
 from refine.runs import Run
 from refine.splits import Split
 
-VERSION = 1
+VERSION = 2  # raised when what is kept changes
 FRACTIONS = (0.01, 0.03, 0.1, 0.3, 1.0)
 DRAWS = 3  # of labels, and starts of the head
 STEPS = 600

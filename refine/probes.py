@@ -30,6 +30,7 @@ __all__ = [
 
 GRID = (1e-3, 1e-2, 1e-1, 1.0)  # weight of ||W||^2 / 2 beside the mean cross-entropy
 NEIGHBOURS_AT_ONCE = 1_000  # test clips compared at a time
+CONTROL_DRAWS = 10  # of the draws of k shots, so many are seen with shuffled labels too
 
 Vectors = Float[np.ndarray, "n d"]
 Labels = Sequence[Any] | np.ndarray
@@ -177,6 +178,8 @@ def label_efficiency(
     of = units(len(test), None if speakers is None else np.asarray(speakers)[test])
     classes = np.unique(y[split.train])
     codes = np.array([np.searchsorted(classes, label) for label in y[test]])
+    commonest = classes[np.bincount(np.searchsorted(classes, y[split.train])).argmax()]
+    null = {"accuracy": float((y[test] == commonest).mean()), "uar": 1 / len(classes)}
     for fraction in fractions:
         if not 0 < fraction <= 1:
             raise ProbeError(f"fraction: got {fraction}; expected more than 0, at most 1")
@@ -184,7 +187,12 @@ def label_efficiency(
         for seed in range(seeds if fraction < 1 else 1):
             rows = _share(y, split.train, fraction, seed)
             part = Split(rows, split.dev, test)
-            model = fit(x[rows], y[rows], best(x, y, part).strength)
+            strength = best(x, y, part).strength
+            model = fit(x[rows], y[rows], strength)
+            if seed == 0:
+                shuffled = np.random.default_rng(seed).permutation(y[rows])
+                said = fit(x[rows], shuffled, strength).predict(x[test])
+                control = {way: getattr(accuracy, way)(y[test], said) for way in null}
             right.append(model.predict(x[test]) == y[test])
             scores.append(accuracy.uar(y[test], model.predict(x[test])))
             sizes.append(len(rows))
@@ -192,13 +200,16 @@ def label_efficiency(
         smooth = accuracy.recalls(
             table(of, codes, len(classes)), table(of, codes, len(classes), hits)
         )
-        told = f"; a probe on {fraction:.0%} of the labels, mean of {len(scores)} draws."
+        told = (
+            f"; a probe on {fraction:.0%} of the labels, mean of {len(scores)} draws. Null: always "
+            "the commonest training class. Control: one draw, its labels shuffled before fitting."
+        )
         numbers = {
             name: number(
                 smooth[name], of, accuracy.ABOUT[name] + told, (0.0, 1.0), resamples,
-                direction="higher", null=1 / len(classes) if name == "uar" else None,
+                direction="higher", null=null[name], control=control[name],
             )
-            for name in ("accuracy", "uar")
+            for name in null
         }  # fmt: skip
         points.append(Efficiency(fraction, round(np.mean(sizes)), **numbers, seeds=tuple(scores)))
     return points
@@ -215,6 +226,7 @@ def knn(
 ) -> ProbeResult:
     """The commonest class of the k nearest clips of train and dev, by cosine; ties by closeness.
 
+    Control: the same neighbours, the labels of train and dev shuffled.
     Raises: as `probe`; `ProbeError` for a k below 1 or above the clips there are.
     """
     x, y = check(x, y)
@@ -222,17 +234,23 @@ def knn(
         raise ProbeError(f"k: got {k}; expected 1 to {len(split.fitted)}, the clips to choose from")
     unit = _unit(x)
     classes, codes = np.unique(y[split.fitted], return_inverse=True)
-    votes = np.zeros((len(split.test), len(classes)))
+    votes = np.zeros((2, len(split.test), len(classes)))
+    labels = codes, np.random.default_rng(seed).permutation(codes)
     for start in range(0, len(split.test), NEIGHBOURS_AT_ONCE):
         rows = split.test[start : start + NEIGHBOURS_AT_ONCE]
         cosine = unit[rows] @ unit[split.fitted].T
         near = np.argpartition(-cosine, k - 1, axis=1)[:, :k]
         # a cosine is worth less than a vote together, so it decides ties alone
         weight = 1 + np.take_along_axis(cosine, near, axis=1) / (4 * k)
-        np.add.at(votes, (start + np.arange(len(rows))[:, None], codes[near]), weight)
-    probabilities = votes / votes.sum(axis=1, keepdims=True)
+        place = start + np.arange(len(rows))[:, None]
+        for mine, stored in zip(votes, labels, strict=True):
+            np.add.at(mine, (place, stored[near]), weight)
+    probabilities, blind = votes / votes.sum(axis=2, keepdims=True)
     what = f" by the {k} nearest training clips (cosine)"
-    return result(y, split, classes, probabilities, speakers, what, seed=seed, resamples=resamples)
+    return result(
+        y, split, classes, probabilities, speakers, what,
+        blind=blind, seed=seed, resamples=resamples,
+    )  # fmt: skip
 
 
 def k_shot(
@@ -251,6 +269,7 @@ def k_shot(
 
     Clips are drawn from train and dev without replacement, anew in each of `draws` draws, one draw
     for all test clips (the authors draw again for each test clip: the same expected accuracy).
+    Null: one class of K. Control: the first `CONTROL_DRAWS` draws, labels shuffled before.
     Raises: as `probe`; `ProbeError` for a k above the clips of the smallest class.
     """
     x, y = check(x, y)
@@ -262,20 +281,31 @@ def k_shot(
     test, rng = split.test, np.random.default_rng(seed)
     of = units(len(test), None if speakers is None else np.asarray(speakers)[test], seed=seed)
     unit, numbers = _unit(x[test]), {}
+    other = np.arange(len(x))  # the clip whose label each has after shuffling
+    other[split.fitted] = np.random.default_rng(seed).permutation(split.fitted)
+
+    def hits(drawn: Int[np.ndarray, "classes shots"]) -> np.ndarray:
+        means = x[drawn].mean(axis=1)  # (classes, d), as they are: the authors' way
+        return classes[(unit @ _unit(means).T).argmax(axis=1)] == y[test]
+
+    blind = min(draws, CONTROL_DRAWS)
     for shots in k:
-        right = np.zeros(len(test))
-        for _ in range(draws):
+        right, spoilt = np.zeros(len(test)), 0.0
+        for draw in range(draws):
             drawn = np.stack([rng.choice(rows, shots, replace=False) for rows in members])
-            means = x[drawn].mean(axis=1)  # (classes, d), as they are: the authors' way
-            right += classes[(unit @ _unit(means).T).argmax(axis=1)] == y[test]
+            right += hits(drawn)
+            if draw < blind:
+                spoilt += float(hits(other[drawn]).mean())
         share = right / draws
         each = np.bincount(of.of, (share - share.mean()) / len(test), minlength=of.count)
         numbers[shots] = number(
             Smooth(float(share.mean()), each),
             of,
             f"{shots}-shot accuracy (Lux 2022): the class whose mean of {shots} drawn training "
-            f"clips is closest in cosine, mean of {draws} draws.",
+            f"clips is closest in cosine, mean of {draws} draws. Null: one class of "
+            f"{len(classes)}. Control: labels shuffled before drawing, {blind} draws.",
             (0.0, 1.0), resamples, seed, direction="higher", null=1 / len(classes),
+            control=spoilt / blind,
         )  # fmt: skip
     return numbers
 

@@ -288,6 +288,75 @@ def test_knn_equals_scikit_learns():
         probes.knn(x, y, split, 0)
 
 
+def test_neighbours_of_shuffled_labels_are_the_control_and_change_no_value():
+    x, table = corpus(strength=1.5, speakers=30)
+    split = probes.split_of(table, "content")
+    y = table["content"].to_numpy(dtype=str)
+    found = probes.knn(x, y, split, 3, table["speaker"], seed=5)
+    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
+    names = np.unique(y)
+    stored = [y[split.fitted], np.random.default_rng(5).permutation(y[split.fitted])]
+    right = [0, 0]
+    for row in split.test:
+        cosines = unit[split.fitted] @ unit[row]
+        near = np.argsort(-cosines)[:3]
+        for kind, labels in enumerate(stored):
+            votes = {
+                name: sum(1 + cosines[i] / 12 for i in near if labels[i] == name) for name in names
+            }
+            right[kind] += max(votes, key=votes.get) == y[row]
+    assert found.accuracy.value == right[0] / len(split.test)
+    assert found.accuracy.control == right[1] / len(split.test)
+    assert found.uar.control < 0.4 < 0.5 < found.uar.value
+    assert "Control: labels shuffled" in found.uar.definition
+
+
+def test_shots_of_shuffled_labels_are_the_control_and_change_no_draw():
+    x, table = corpus(strength=0.8, speakers=24)
+    split = probes.split_of(table, "content")
+    y = table["content"].to_numpy(dtype=str)
+    found = probes.k_shot(x, y, split, (1, 5), draws=20, seed=3, speakers=table["speaker"])
+    rng, names = np.random.default_rng(3), np.unique(y)
+    unit = x[split.test] / np.linalg.norm(x[split.test], axis=1, keepdims=True)
+    for shots in (1, 5):
+        scores = []
+        for _ in range(20):  # nothing but the draws of the values moves the generator
+            means = np.stack([
+                x[rng.choice(split.fitted[y[split.fitted] == name], shots, replace=False)].mean(0)
+                for name in names
+            ])  # fmt: skip
+            means /= np.linalg.norm(means, axis=1, keepdims=True)
+            scores.append((names[(unit @ means.T).argmax(axis=1)] == y[split.test]).mean())
+        assert found[shots].value == pytest.approx(np.mean(scores), abs=1e-12)
+        assert abs(found[shots].control - 1 / 5) < 0.15 < found[shots].value - found[shots].control
+        assert "Control: labels shuffled before drawing, 10 draws" in found[shots].definition
+    assert probes.k_shot(x, y, split, (1,), draws=4)[1].definition.count("4 draws") == 2
+
+
+def test_a_fit_on_shuffled_labels_is_the_control_at_every_share():
+    x, table = corpus(speakers=40, strength=0.5)
+    split = probes.split_of(table, "content")
+    y = table["content"].to_numpy(dtype=str)
+    points = probes.label_efficiency(x, y, split, (0.1, 1.0), 2, table["speaker"])
+    for point in points:
+        scores = []
+        for seed in range(len(point.seeds)):
+            rows = probes._share(y, split.train, point.fraction, seed)
+            part = probes.Split(rows, split.dev, split.test)
+            strength = probes.best(x, y, part).strength
+            said = fit(x[rows], y[rows], strength).predict(x[split.test])
+            scores.append(accuracy.uar(y[split.test], said))
+            if seed == 0:
+                shuffled = np.random.default_rng(0).permutation(y[rows])
+                blind = fit(x[rows], shuffled, strength).predict(x[split.test])
+        assert point.seeds == tuple(scores)
+        assert point.uar.control == accuracy.uar(y[split.test], blind)
+        assert point.accuracy.control == accuracy.accuracy(y[split.test], blind)
+        assert point.uar.null == 1 / 5
+        assert point.accuracy.null == pytest.approx(1 / 5, abs=0.05)
+    assert points[1].uar.control < 0.4 < points[1].uar.value
+
+
 def test_k_shot_equals_the_authors_way_and_rises_with_k():
     x, table = corpus(strength=0.8, speakers=24)
     split = probes.split_of(table, "content")
