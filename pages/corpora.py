@@ -1,14 +1,17 @@
 """Corpora: what is in these recordings?"""
 
+import zlib
+
 import numpy as np
 import pandas as pd
 import streamlit as st
 
 from pages.components import bars, commands, figures, guard, pickers, picture, player
+from pages.components.player import escape
 from refine.corpus import Corpus, open_corpus
 
 CHART_HEIGHT = 260  # px
-LENGTH = ":material/timer: length"  # beside the factors, none of which is named so
+LENGTH = "duration_s"  # beside the factors, none of which is named so
 TABLE_HEIGHT = 470  # px, as high as the player beside it
 
 
@@ -22,9 +25,10 @@ def draw() -> None:
     left, right = st.columns([3, 2], gap="large")
     with left:
         clip = clips(corpus)
-    with right:
+    with right, st.container(key="listen"):
         st.subheader("Listen")
-        player.play(corpus, clip, "clip_sound")
+        play = bool(st.session_state.pop("clip_play", False))  # choosing it asked to hear it
+        player.play(corpus, clip, "clip_sound", autoplay=play)
     commands.show(["corpus", str(source)])
 
 
@@ -93,7 +97,8 @@ def problems(corpus: Corpus) -> None:
         return
     dropped = sum(p.dropped for p in rows)
     with st.expander(
-        f"{len(rows):,} clips with a problem: {dropped:,} left out, {len(rows) - dropped:,} kept",
+        f"{len(rows):,} clip{'s' * (len(rows) > 1)} with a problem: {dropped:,} left out, "
+        f"{len(rows) - dropped:,} kept",
         icon=":material/warning:",
     ):
         table = pd.DataFrame(
@@ -106,15 +111,19 @@ def problems(corpus: Corpus) -> None:
 def how_many(corpus: Corpus) -> None:
     """How many clips each value of a factor has, or how long they are."""
     st.subheader("Clips of each")
+    options = [*corpus.factors, "split", LENGTH]
+    asked = st.query_params.get("factor")
     chosen = st.pills(
         "Factor",
-        [*corpus.factors, "split", LENGTH],
-        default=[*corpus.factors, "split"][0],
+        options,
+        default=asked if asked in options else options[0],
         key=f"factor_{corpus.fingerprint[:8]}",
+        format_func=lambda name: ":material/timer: length" if name == LENGTH else escape(name),
         label_visibility="collapsed",
         required=True,
         wrap=True,
     )
+    pickers.keep("factor", chosen if chosen != options[0] else None)
     if chosen == LENGTH:
         seconds = corpus.table["duration_s"].to_numpy()
         figures.show(figures.durations(seconds, CHART_HEIGHT), "durations", "Clips of each length")
@@ -129,16 +138,31 @@ def how_many(corpus: Corpus) -> None:
 
 
 def clips(corpus: Corpus) -> str:
-    """The sortable, filterable table; returns the clip chosen in it."""
+    """The sortable, filterable table; returns the clip chosen in it, else its first."""
     st.subheader("Clips")
     shown = filtered(corpus)
-    event = st.dataframe(
+    names = shown["clip"].tolist()
+    of_corpus = corpus.fingerprint[:8]
+    chosen = st.session_state.setdefault(f"clip_{of_corpus}", st.query_params.get("clip"))
+    # a row is a place: other rows are another table, in which the clip has another place
+    rows_now = zlib.crc32("\n".join(names).encode())
+    key = f"clips_{of_corpus}_{rows_now:08x}"
+
+    def remember() -> None:
+        rows = st.session_state[key]["selection"]["rows"]
+        st.session_state[f"clip_{of_corpus}"] = names[rows[0]] if rows else None
+        st.session_state["clip_play"] = bool(rows)
+
+    st.dataframe(
         shown,
-        key=f"clips_{corpus.fingerprint[:8]}",
+        key=key,
         hide_index=True,
         height=TABLE_HEIGHT,
-        on_select="rerun",
+        on_select=remember,
         selection_mode="single-row",
+        selection_default=(
+            {"selection": {"rows": [names.index(chosen)]}} if chosen in names else None
+        ),
         column_order=["clip", "duration_s", *corpus.factors, "split", "text"],
         column_config={
             "clip": st.column_config.TextColumn(width=190),
@@ -146,9 +170,10 @@ def clips(corpus: Corpus) -> str:
             **({} if (shown["text"] != "").any() else {"text": None}),
         },
     )
-    rows = event["selection"]["rows"]
-    table = shown if len(shown) else corpus.table
-    return str(table["clip"].iloc[rows[0] if rows and rows[0] < len(table) else 0])
+    if chosen not in corpus.contents:
+        chosen = None
+    pickers.keep("clip", chosen)
+    return chosen or (names or corpus.table["clip"].tolist())[0]
 
 
 def filtered(corpus: Corpus) -> pd.DataFrame:

@@ -18,11 +18,17 @@ def outermost(page: Any, key: str, panel: int, which: int) -> int:
     )
 
 
-def click(page: Any, key: str, panel: int, row: int) -> None:
-    """Come from beside, and click the point."""
+def hover(page: Any, key: str, panel: int, row: int) -> dict[str, float]:
+    """Come from beside to the point; returns where it is."""
     at = _maps(page, key).evaluate("(maps, [panel, row]) => maps.place(panel, row)", [panel, row])
     page.mouse.move(at["x"] - 4, at["y"] - 4)
     page.mouse.move(at["x"], at["y"], steps=3)
+    return dict(at)
+
+
+def click(page: Any, key: str, panel: int, row: int) -> None:
+    """Come from beside, and click the point."""
+    at = hover(page, key, panel, row)
     page.mouse.click(at["x"], at["y"])
 
 

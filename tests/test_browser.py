@@ -167,7 +167,9 @@ def test_a_run_outlives_page_and_server(
     badge(page, "stopped").wait_for()
 
 
-def test_uploaded_files_open_as_a_corpus(server: Server, page: Any, tone_corpus: Path) -> None:
+def test_uploaded_files_open_as_a_corpus(
+    server: Server, page: Any, driver: Any, tone_corpus: Path
+) -> None:
     page.goto(f"{server.url}/corpora?corpus={tone_corpus}")
     settled(page)
     button = page.get_by_role("button", name="Open these")
@@ -183,6 +185,12 @@ def test_uploaded_files_open_as_a_corpus(server: Server, page: Any, tone_corpus:
     page.reload()
     settled(page)
     left_out.wait_for()
+    guest = window(driver)
+    guest.goto(page.url)
+    settled(guest)
+    guest.get_by_text("1 left out").wait_for()
+    assert guest.get_by_text("one_0.wav").count() > 0
+    guest.context.close()
 
 
 def test_a_plot_is_a_file_in_two_formats(server: Server, page: Any, tmp_path: Path) -> None:

@@ -88,6 +88,20 @@ def test_corpora_finds_and_filters(tone_corpus: Path) -> None:
     assert "0 of 36 clips match" in words(app)
 
 
+def test_corpora_opens_on_the_factor_and_clip_of_its_address(tone_corpus: Path) -> None:
+    address = {"corpus": str(tone_corpus), "factor": "content", "clip": "03/two_1.wav"}
+    app = opened("corpora", **address)
+    (pills,) = [group for group in app.get("button_group") if group.key.startswith("factor_")]
+    assert pills.value == "content"
+    assert "**03/two\\_1\\.wav**" in words(app)
+    assert app.query_params["clip"] in ("03/two_1.wav", ["03/two_1.wav"])
+    app = opened("corpora", **address | {"factor": "colour", "clip": "gone.wav"})
+    assert not said(app)
+    assert "**00/one\\_0\\.wav**" in words(app)
+    assert "clip" not in app.query_params
+    assert "factor" not in app.query_params
+
+
 def test_corpora_shows_problems_with_their_reasons(tone_corpus: Path) -> None:
     (tone_corpus / "00" / "one_0.wav").write_bytes(b"")
     speech.write(tone_corpus / "01" / "two_1.wav", np.zeros(8_000, np.float32))
