@@ -115,7 +115,7 @@ def test_the_command_prints_what_the_views_draw(pair: dict[str, str], capsys: An
     for name, space in told["cosines"]["spaces"].items():
         for kind, number in space["pairs"].items():
             same = (frame_["pairs that share"] == kind) & frame_["space"].str.contains(name)
-            assert list(frame_[same]["mean cosine"]) == [number["value"]]
+            assert list(frame_[same]["value"]) == [number["value"]]
             assert list(frame_[same]["low"]) == [number["low"]]
     square = np.array(told["cosines"]["spaces"]["before"]["square"])
     assert square.shape == (len(told["cosines"]["clips"]),) * 2
