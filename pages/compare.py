@@ -112,7 +112,9 @@ def family(
         beside.tree(lineage.tree(origins), shades)
     with right:
         st.subheader("What is different in them")
-        every = st.toggle("Also options that only one of them has", key="every_option")
+        asked = st.query_params.get("every_option") == "on"
+        every = st.toggle("Also options that only one of them has", value=asked, key="every_option")
+        pickers.keep("every_option", "on" if every else None)
         rows = lineage.differences(origins, every)
         if rows:
             heads = [labels[one.name] for one in origins]

@@ -119,16 +119,18 @@ def curves(results: Results) -> None:
     """Layer by layer."""
     st.subheader("Layer by layer")
     metrics = list(next(iter(results.values()))["isotropy"])
+    asked = st.query_params.get("metric")
     metric = st.pills(
         "Metric",
         metrics,
-        default=metrics[0],
+        default=asked if asked in metrics else metrics[0],
         key="layer_metric",
         format_func=lambda name: changes.NAMES.get(name, (name,))[0],
         label_visibility="collapsed",
         required=True,
         wrap=True,
     )
+    pickers.keep("metric", metric if metric != metrics[0] else None)
     layers = [name for name in next(iter(results.values()))["layers"] if name != "mean"]
     curve = {
         role: [result["layers"][name][metric] for name in layers if name in result["layers"]]

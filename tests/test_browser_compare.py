@@ -1,10 +1,12 @@
 """Compare in a real browser: choose, reload, share, open a pair elsewhere, download its report."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import map_points
 import pytest
 from browser import Server, click, download, settled, until, window
 from refined import Family, family
@@ -108,6 +110,68 @@ def test_a_pair_opens_on_another_page(server: Server, page: Any, kin: Family) ->
     assert f"after={kin.first.id}" in page.url
     assert quote(kin.base, safe="") in page.url
     assert "IsoScore" in page.locator(".refine-rows").inner_text()
+
+
+def checked(page: Any, key: str) -> str:
+    """The pill that is chosen of those below a key."""
+    one = page.locator(f'[class*="st-key-{key}"] [aria-checked="true"]')
+    one.wait_for()
+    return str(one.inner_text()).strip()
+
+
+def choose(page: Any, key: str, name: str, address: str) -> None:
+    """Choose a pill; it is in the address then."""
+    words = page.get_by_text(name, exact=True)
+    pill = page.locator(f'[class*="st-key-{key}"] [role="radio"]').filter(has=words)
+    click(pill.first, f"location.search.includes({json.dumps(address)})")
+
+
+def test_isotropy_is_reloaded_and_shared_as_it_was(
+    server: Server, page: Any, driver: Any, kin: Family
+) -> None:
+    pair = f"before={quote(kin.base)}&after={kin.first.id}"
+    page.goto(f"{server.url}/isotropy?{pair}&corpus={quote(str(kin.corpus))}&split=all")
+    settled(page)
+    page.locator(".refine-rows").wait_for()
+    for key in ("layer", "metric", "colour", "clip"):
+        assert f"{key}=" not in page.url
+    choose(page, "layer", "1", "layer=1")
+    choose(page, "colour_", "content", "colour=content")
+    row = map_points.outermost(page, "maps", 1, 0)
+    heard = "document.querySelector('.st-key-card_chosen audio')?.currentTime > 0"
+    until(page, lambda: map_points.click(page, "maps", 1, row), heard, 15)
+    page.wait_for_function("location.search.includes('clip=')")
+    card = ".st-key-card_chosen p"
+    clip, here = page.locator(card).first.inner_text(), page.url
+
+    page.reload()
+    settled(page)
+    guest = window(driver, 1280, 1000, "dark")
+    guest.goto(here)
+    settled(guest)
+    for one in (page, guest):
+        assert checked(one, "layer") == "1"
+        assert checked(one, "colour_") == "content"
+        assert one.locator(card).first.inner_text() == clip
+        assert map_points.shown(one, "maps")["chosen"] == row
+        assert one.url == here
+    guest.context.close()
+
+
+def test_what_compare_draws_is_reloaded(server: Server, page: Any, kin: Family) -> None:
+    page.goto(address(server, kin, kin.first.id, kin.second.id))
+    settled(page)
+    tags(page)
+    choose(page, "curve", "isoscore", "curve=isoscore")
+    choose(page, "take", "second", f"take={kin.second.id}")
+    switch = page.locator(".st-key-every_option label").first
+    click(switch, "location.search.includes('every_option=on')")
+    page.reload()
+    settled(page)
+    tags(page)
+    assert checked(page, "curve") == "isoscore"
+    assert checked(page, "take") == "second"
+    assert page.locator(".st-key-every_option input").is_checked()
 
 
 def test_the_report_is_downloaded_and_opens_anywhere(

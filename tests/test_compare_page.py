@@ -301,6 +301,29 @@ def test_curves_begin_when_asked_for(kin: Family, spawned: list) -> None:
     assert all(shlex.split(line)[6:] == rest for line in lines)
 
 
+def test_what_was_chosen_is_in_the_address(kin: Family) -> None:
+    chosen = [kin.first.id, kin.second.id]
+    query = {"corpus": str(kin.corpus), "encoders": chosen, "against": kin.base, "split": "all"}
+    kept = {"curve": "isoscore", "take": kin.second.id, "every_option": "on"}
+    app = opened(**query, **kept)
+    assert not app.error
+    assert app.toggle(key="every_option").value
+    assert "batch_size" in list(app.dataframe[0].value.iloc[:, 0])
+    groups = {group.key: group.value for group in app.get("button_group")}
+    assert groups["curve"] == "isoscore"
+    assert groups["take"] == kin.second.id
+    for key, value in kept.items():
+        assert app.query_params[key] in (value, [value])
+    app.toggle(key="every_option").set_value(False).run()
+    assert "every_option" not in app.query_params
+    app = opened(**query, curve="beauty", take="nobody", every_option="perhaps")
+    assert not app.error
+    assert not set(kept) & set(app.query_params)
+    groups = {group.key: group.value for group in app.get("button_group")}
+    assert groups["take"] == kin.first.id
+    assert groups["curve"] == "total"
+
+
 def test_a_half_written_run_is_a_sentence(kin: Family) -> None:
     bad = runs.create({"command": "train", "recipe": "rewire", "encoder": "x", "corpus": "y"})
     final = bad.checkpoints / "final"

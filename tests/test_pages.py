@@ -450,6 +450,56 @@ def test_the_commands_of_isotropy_print_what_it_shows(
         assert told["spectrum"] == space.spectrum(result, other)
 
 
+def test_isotropy_comes_back_from_its_address(tone_corpus: Path, tiny_encoder) -> None:
+    from refine.evaluation import evaluate
+
+    pair = {"before": str(tiny_encoder("hubert")), "after": str(tiny_encoder("wavlm"))}
+    for name in pair.values():
+        evaluate(name, str(tone_corpus), split="all")
+    pair |= {"corpus": str(tone_corpus)}
+    clip = "02/two_1.wav"
+    app = opened("isotropy", **pair, layer="1", colour="content", clip=clip)
+    assert app.get("button_group")[1].value == "1"
+    assert chosen(app, "Colour by") == "content"
+    assert clip in words(app).replace("\\", "")
+    assert len(app.get("audio")) == 1
+    for key, value in (("layer", "1"), ("colour", "content"), ("clip", clip)):
+        assert app.query_params[key] in (value, [value])
+    app = opened("isotropy", **pair, colour="nothing")
+    assert chosen(app, "Colour by") is None
+    assert not app.get("audio")
+    app = opened("isotropy", **pair, view="layers", metric="rankme")
+    assert chosen(app, "Metric") == "rankme"
+    assert "--layer" not in words(app)
+    app = opened("isotropy", **pair, view="pairs", same="content")
+    assert chosen(app, "Same") == "content"
+    assert chosen(opened("isotropy", **pair, view="pairs", same="nothing"), "Same") is None
+    app = opened("isotropy", **pair, view="directions", dimensions="variance")
+    assert chosen(app, "Shown") == "variance"
+
+    # what is not there is as by default, and defaults are not in the address
+    odd = {"layer": "99", "metric": "beauty", "colour": "weather", "clip": "../gone.wav"}
+    odd |= {"same": "weather", "dimensions": "3"}
+    for view, key in (("layers", "metric"), ("pairs", "same"), ("directions", "dimensions")):
+        app = opened("isotropy", **pair, **odd, view=view)
+        assert not app.error
+        assert not {"layer", key} & set(app.query_params)
+    app = opened("isotropy", **pair, **odd)
+    assert not {"layer", "colour", "clip"} & set(app.query_params)
+    assert not app.get("audio")
+    app.get("button_group")[1].set_value("1").run()
+    assert app.query_params["layer"] in ("1", ["1"])
+    app.get("button_group")[1].set_value(app.get("button_group")[1].options[0]).run()
+    assert "layer" not in app.query_params
+
+
+def chosen(app: AppTest, label: str) -> str | None:
+    """The value of the pills of that label."""
+    (group,) = [one for one in app.get("button_group") if one.proto.label == label]
+    value = group.value
+    return (value[0] if value else None) if isinstance(value, list) else value
+
+
 def asked(command: str, capsys) -> dict:
     """What a command that a page shows prints as JSON."""
     capsys.readouterr()

@@ -65,12 +65,14 @@ def take_along(
     split: str,
 ) -> None:  # fmt: skip
     """A report or a table of one pair, made in the background, then downloaded."""
-    name = others[0]
+    name, begin = others[0], st.query_params.get("take")
     if len(others) > 1:
+        first = begin if begin in others else name
         name = st.pills(
-            "Of", others, default=others[0], format_func=lambda one: labels[one], key="take",
+            "Of", others, default=first, format_func=lambda one: labels[one], key="take",
             required=True, wrap=True,
         ) or name  # fmt: skip
+    pickers.keep("take", name if name != others[0] else None)
     sign = stamp(name, against)
     out = _report_path(name, against, corpus)
     buttons = (
@@ -150,10 +152,13 @@ def training(
         st.caption("None of these is a run of yours, so there are no training curves to show.")
         return
     columns = list(dict.fromkeys(c for frame in rows.values() for c in curves_of(frame)))
+    asked = st.query_params.get("curve")
+    first = asked if asked in columns else columns[0]
     column = st.pills(
-        "Curve", columns, default=columns[0], key="curve", label_visibility="collapsed",
+        "Curve", columns, default=first, key="curve", label_visibility="collapsed",
         format_func=lambda c: c.replace("_", " "), required=True, wrap=True,
     )  # fmt: skip
+    pickers.keep("curve", column if column != columns[0] else None)
     shown = {labels[name]: frame for name, frame in rows.items() if column in frame}
     tints = {labels[name]: shades[name] for name in rows}
     figures.show(

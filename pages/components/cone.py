@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 import streamlit as st
 from plotly.subplots import make_subplots
 
-from pages.components import figures, guard, space, tables, theme
+from pages.components import figures, guard, pickers, space, tables, theme
 from refine.corpus import Corpus
 from refine.embeddings import open_embeddings
 from refine.metrics import anisotropy
@@ -42,15 +42,18 @@ def pairs(results: dict[str, dict[str, Any]], layer: str | None, corpus: Corpus)
     """Random pairs beside pairs of one class: a cosine says little where both are the same."""
     st.subheader("Do clips that belong together point the same way?")
     repeated = [name for name in corpus.factors if corpus.table[name].nunique() > 1]
+    first, asked = (repeated[0] if repeated else None), st.query_params.get("same")
+    begin = asked if asked in repeated else first
     factor = st.pills(
         "Same",
         repeated,
-        default=repeated[0] if repeated else None,
+        default=None if asked == space.NOTHING else begin,
         key=f"pairs_{corpus.fingerprint[:8]}",
         format_func=lambda name: f"same {name}",
         label_visibility="collapsed",
         wrap=True,
     )
+    pickers.keep("same", (factor or space.NOTHING) if factor != first else None)
     random = {role: space.cosines(result, layer) for role, result in results.items()}
     same: dict[str, np.ndarray] = {}
     with guard.sentences():
@@ -70,15 +73,17 @@ def dimensions(results: dict[str, dict[str, Any]], layer: str | None) -> None:
     """Each dimension's part of the mean cosine or of the variance, rogue ones by number."""
     st.subheader("Does a single dimension make the cone?")
     kinds = {"cosine": "its part of the mean cosine", "variance": "its share of the variance"}
+    asked = st.query_params.get("dimensions")
     kind = st.segmented_control(
         "Shown",
         list(kinds),
-        default="cosine",
+        default=asked if asked in kinds else "cosine",
         key="dimension_kind",
         format_func=kinds.__getitem__,
         label_visibility="collapsed",
         required=True,
     )
+    pickers.keep("dimensions", kind if kind != "cosine" else None)
     cones = {role: _cone(*space.place(result, layer)) for role, result in results.items()}
     figures.show(dimension_figure(cones, str(kind)), "dimensions", "Every dimension's part")
     told = "; ".join(_rogue_told(role, cone) for role, cone in cones.items())

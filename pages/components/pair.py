@@ -81,8 +81,12 @@ def choose_layer(results: dict[str, dict[str, Any]]) -> str | None:
     ]  # fmt: skip
     own = {result["layer"] for result in results.values()}
     names = [layer_label(own), *common]
-    chosen = st.pills("Layer", names, default=names[0], key="layer", required=True, wrap=True)
-    return None if chosen == names[0] else str(chosen)
+    asked = st.query_params.get("layer")
+    first = asked if asked in common else names[0]
+    chosen = st.pills("Layer", names, default=first, key="layer", required=True, wrap=True)
+    layer = None if chosen == names[0] else str(chosen)
+    pickers.keep("layer", layer)
+    return layer
 
 
 def numbers(result: dict[str, Any], layer: str | None) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from pages.components import guard, player, point_map
+from pages.components import guard, pickers, player, point_map
 from refine import comparison
 from refine.corpus import Corpus
 from refine.embeddings import open_embeddings
@@ -16,6 +16,7 @@ from refine.metrics.change import change
 from refine.metrics.intervals import Number
 from refine.projection import joint_pca, quality, sample
 
+NOTHING = "nothing"  # in the address: no factor colours the points
 MOST = 2_000  # points on a map; more are sampled, and it says so
 
 
@@ -95,6 +96,7 @@ def maps(results: dict[str, dict[str, Any]], layer: str | None, corpus: Corpus) 
     st.subheader("The same clips, before and after" if len(results) > 1 else "The clips")
     # a click plays its clip; only the whole page drawn anew (not this part) makes it silent again
     st.session_state["maps_play"] = False
+    st.session_state.setdefault("maps_clip", st.query_params.get("clip"))
     places = {role: place(result, layer) for role, result in results.items()}
     _pair(_joint(places), corpus)
 
@@ -103,14 +105,18 @@ def maps(results: dict[str, dict[str, Any]], layer: str | None, corpus: Corpus) 
 def _pair(joint: Joint, corpus: Corpus) -> None:
     with guard.sentences():
         factors = [name for name in corpus.factors if name in joint.table]
+        first, asked = best(joint.table, factors), st.query_params.get("colour")
+        begin = asked if asked in factors else first
         factor = st.pills(
             "Colour by",
             factors,
-            default=best(joint.table, factors),
+            default=None if asked == NOTHING else begin,
             key=f"colour_{corpus.fingerprint[:8]}",
             wrap=True,
         )
+        pickers.keep("colour", (factor or NOTHING) if factor != first else None)
         chosen = linked(joint, factor)
+        pickers.keep("clip", None if chosen is None else str(joint.table["clip"].iloc[chosen]))
         st.caption(joint.note + " Choose a point to hear it; drag to move, Ctrl and wheel to zoom.")
         if chosen is not None:
             with st.container(border=True, key="card_chosen"):
@@ -121,13 +127,14 @@ def _pair(joint: Joint, corpus: Corpus) -> None:
 
 def linked(joint: Joint, factor: str | None) -> int | None:
     """The maps; returns the row that was chosen last, or None."""
-    chosen = st.session_state.get("maps_chosen")
-    if chosen is not None and chosen >= len(joint.table):
-        chosen = None
+    # by its name: rows of another pair, or of fewer clips, are of other clips
+    clips = joint.table["clip"].astype(str)
+    named = np.flatnonzero(clips == st.session_state.get("maps_clip"))
+    chosen = int(named[0]) if len(named) else None
 
     def remember(rows: list[int], group: bool) -> None:
         if not group:
-            st.session_state["maps_chosen"] = rows[0]
+            st.session_state["maps_clip"] = clips.iloc[rows[0]]
             st.session_state["maps_play"] = True
 
     point_map.show(
