@@ -44,7 +44,7 @@ def draw() -> None:
         )
     with right:
         picture.made(hero(), "isotropy", "Vectors in a narrow cone, then all around")
-    at_a_glance()
+    shown = at_a_glance()
     for column, (page, title, icon, text) in zip(st.columns(3), WAYS, strict=True):
         with column, st.container(border=True, key=f"card_{page[6:-3]}", height="stretch"):
             st.page_link(page, label=f"**{title}**", icon=icon)
@@ -60,10 +60,15 @@ def draw() -> None:
             st.page_link("pages/train.py", label="Start one", icon=":material/play_arrow:")
     with right:
         recordings()
+    if shown:
+        command(*shown)
 
 
-def at_a_glance() -> None:
-    """The shipped encoder and its refined versions, a row each."""
+def at_a_glance() -> tuple[Iterable[str], str, str | None] | None:
+    """The shipped encoder and its refined versions, a row each.
+
+    Returns: the encoders whose figures are shown, their corpus, and its folder where it is here.
+    """
     about = {name: pickers.described(name) for name in pickers.shipped_encoders()}
     known = {name: info for name, info in about.items() if not isinstance(info, str)}
     for info in about.values():
@@ -71,7 +76,7 @@ def at_a_glance() -> None:
             st.error(info, icon=":material/error:")
     if not known:
         st.markdown(":gray[No encoder is shipped with this copy. Give a folder or a hub name.]")
-        return
+        return None
     measured = measured_glance()
     corpora = list(measured)
     with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -93,16 +98,17 @@ def at_a_glance() -> None:
         pickers.keep("glance", chosen if chosen != corpora[0] else None)
     source = next((s for s in pickers.found_corpora() if s.endswith(f"/{chosen}")), None)
     glance.rows(told["encoders"], known, source)
-    if told["encoders"]:
-        st.caption(
-            f"{told['told']}, {told['clips']:,} clips of {chosen}. Open circle: before, full: "
-            "after, bars: 95 % intervals over speakers; sure: the paired interval of the change "
-            "leaves out 0. A more even space is not better by itself, and what one number gains "
-            "another may pay for."
-        )
-        table = tables.of_numbers(glance.numbers(told["encoders"]))
-        tables.folded(f"All {len(table)} numbers", "glance_numbers", table)
-        command(told["encoders"], str(chosen), source)
+    if not told["encoders"]:
+        return None
+    st.caption(
+        f"{told['told']}, {told['clips']:,} clips of {chosen}. Open circle: before, full: "
+        "after, bars: 95 % intervals over speakers; sure: the paired interval of the change "
+        "leaves out 0. A more even space is not better by itself, and what one number gains "
+        "another may pay for."
+    )
+    table = tables.of_numbers(glance.numbers(told["encoders"]))
+    tables.folded(f"All {len(table)} numbers", "glance_numbers", table)
+    return told["encoders"], str(chosen), source
 
 
 def command(measured: Iterable[str], corpus: str, source: str | None) -> None:
@@ -112,12 +118,12 @@ def command(measured: Iterable[str], corpus: str, source: str | None) -> None:
     where = "" if source else f" (with the folder of {corpus}, which is not here)"
     commands.show(
         [*words, "--corpus", source or corpus, "--split", "test"],
-        f"The same from the command line{where}",
+        f"The numbers of the table, from the command line{where}",
     )
     st.caption(
-        "There they are isoscore; of the speaker explained, probe_bits and eer; probe_uar of what "
-        "is told apart; and a split vector has rows of its subspaces. Only whether the EER within "
-        "a subspace surely changed is not among them."
+        "They are called isoscore; explained, probe_bits and eer of the speaker; probe_uar of what "
+        "is told apart; of a split vector leakage_bits and eer of its subspaces. One thing it does "
+        "not print: whether the EER within a subspace surely changed."
     )
 
 
