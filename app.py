@@ -14,7 +14,9 @@ from refine import sockets
 from refine.live import route
 
 THEME = Path(__file__).parent / "assets" / "theme"
-SCRIPTS = [(THEME / name).read_text(encoding="utf-8") for name in ("back.js", "downloads.js")]
+SCRIPTS = "\n".join(
+    (THEME / name).read_text(encoding="utf-8") for name in ("back.js", "downloads.js", "follow.js")
+)
 
 
 @st.cache_resource(show_spinner=False)
@@ -34,8 +36,8 @@ def frame() -> None:
     prompt()
     st.html(THEME / "style.css")
     with st.container(key="scripts"):  # not displayed
-        for script in SCRIPTS:
-            st.html(f"<script>{script}</script>", unsafe_allow_javascript=True)
+        st.html(f"<script>{SCRIPTS}</script>", unsafe_allow_javascript=True)
+        st.button("Draw in the present theme", key="theme_changed")  # pressed by follow.js
     dark = st.context.theme.type == "dark"
     st.logo(
         THEME / f"logo-{'dark' if dark else 'light'}.svg",

@@ -328,3 +328,22 @@ def test_a_picture_of_ours_answers_the_pointer(server: Server, page: Any) -> Non
     assert hertz < above
     read(0.02, 0.6)  # left of the axis there is nothing to read
     assert not tip.is_visible()
+
+
+def test_pictures_and_charts_follow_the_theme(server: Server, page: Any) -> None:
+    page.goto(f"{server.url}/corpora?corpus=samples")
+    settled(page)
+    chart = page.locator(".st-key-durations .js-plotly-plot")
+    click(page.get_by_role("radio", name="length"), chart)
+    drawn = "atob(document.querySelector('.st-key-clip_sound img')?.src.split(',')[1] ?? '')"
+    bar = "document.querySelector('.st-key-durations .js-plotly-plot')?._fullData[0].marker.color"
+    colours = {"light": "#0B6C94", "dark": "#62B9DD"}  # of "after"; see .streamlit/config.toml
+    for scheme in ("dark", "light"):  # there and back
+        page.emulate_media(color_scheme=scheme)
+        colour = json.dumps(colours[scheme])
+        page.wait_for_function(f"{drawn}.includes({colour})", timeout=30_000)
+        page.wait_for_function(f"{bar} === {colour}", timeout=30_000)
+        paper = page.locator(".refine-plot").first.evaluate(
+            "one => getComputedStyle(one).getPropertyValue('--paper')"
+        )
+        assert paper == {"light": "#FDFCF9", "dark": "#11161D"}[scheme]

@@ -128,7 +128,7 @@ def test_a_clip_in_the_address_is_heard_and_marked(pair: dict[str, str]) -> None
     assert "nearest clips before" in words(app)
     assert "00/one\\_0\\.wav" in words(app)
     assert len(app.get("audio")) == 1
-    app.button[0].click().run()  # show all again
+    next(b for b in app.button if b.label == "Show all again").click().run()
     assert len(app.get("audio")) == 0
     assert "clip" not in app.query_params
 
