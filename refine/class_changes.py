@@ -120,7 +120,7 @@ def look(
         labels = labels_of(table, factor)
     except ValueError as error:
         raise ClassLookError(f"{factor}: {error}") from error
-    speakers = _speakers(table)
+    speakers = maps.speakers_of(table)
     after = spaces[1] if len(spaces) > 1 else None
     report("comparing classes", 1, 3)
     found: dict[str, Any] = {"n_clips": len(table), "changes": {}, "explained": {}}
@@ -161,7 +161,7 @@ def neighbourhoods(
     k = min(neighbours.K, (len(drawn.table) - 1) // 2)
     spaces = list(drawn.vectors.values())
     if len(spaces) > 1:
-        moved = neighbours.moves(spaces[0], spaces[1], _speakers(drawn.table), k, seed)
+        moved = neighbours.moves(spaces[0], spaces[1], maps.speakers_of(drawn.table), k, seed)
         found = Neighbourhoods(
             drawn.table,
             {"before": moved.before, "after": moved.after},
@@ -301,12 +301,6 @@ def _explained(
             continue  # the evaluation says why it is left out
         found[factor] = only["explained"].as_dict()
     return found
-
-
-def _speakers(table: pd.DataFrame) -> np.ndarray | None:
-    if "speaker" not in table or (table["speaker"] == "").all():
-        return None
-    return table["speaker"].to_numpy(dtype=object)
 
 
 def _path(results: Results, what: str, detail: str, seed: int) -> Path:

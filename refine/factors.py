@@ -9,6 +9,7 @@ tested on the evaluated ones. A factor with nothing to compare is left out with 
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -93,6 +94,7 @@ class _Told:
     numbers: Numbers
     detail: dict[str, Any]
     bits: Smooth  # as a share of the factor's entropy, by unit of the whole table
+    random: float | None = None  # the same share, of a random block as wide
 
 
 @dataclass
@@ -180,6 +182,13 @@ class _Space:
             for k, number in probes.k_shot(x, y, split, shots, speakers=speakers).items():
                 numbers[f"shot_{k}"] = number
         told, share = self._bits(result, rows, y)
+        random = None
+        if columns is not None and len(self.blocks) > 1:
+            # at the strength chosen: two fits more
+            cut = self.x[rows] @ self._rotation[:, columns]
+            grid = (float(result.strength or probes.GRID[-1]),)
+            spoilt = probes.probe(cut, y, split, speakers, False, self.seed, grid=grid)
+            random = self._bits(spoilt, rows, y)[1].value
         detail = {
             "classes": result.classes.tolist(),
             "confusion": result.confusion.tolist(),
@@ -192,7 +201,13 @@ class _Space:
             "truth": result.truth.tolist(),
             "speakers": None if speakers is None else speakers[split.test].tolist(),
         }
-        return _Told(_dicts(numbers | {"probe_bits": told}), detail, share)
+        return _Told(_dicts(numbers | {"probe_bits": told}), detail, share, random)
+
+    @cached_property
+    def _rotation(self) -> Float[np.ndarray, "d d"]:
+        """Turns a vector so that its blocks are random parts of the whole."""
+        d = self.x.shape[1]
+        return np.linalg.qr(np.random.default_rng(self.seed).standard_normal((d, d)))[0]
 
     def _bits(
         self, result: probes.ProbeResult, rows: np.ndarray, y: np.ndarray
@@ -241,7 +256,7 @@ class _Space:
             numbers["projection_accuracy"] = self.projected(factor, columns.stop - columns.start)
         if pairs is not None:
             numbers["eer"] = pairs["eer"] | {"direction": other}
-        return _Told(numbers, read.detail, read.bits)
+        return _Told(numbers, read.detail, read.bits, read.random)
 
     def projected(self, factor: str, width: int) -> dict[str, Any]:
         """What a probe reads off a random projection of the whole vector, as wide as a block."""
@@ -309,7 +324,8 @@ class _Space:
             }
             for name in names
         }
-        return subspaces.dci_numbers(importance, of, self.seed)
+        random = np.array([[told[name][f].random or 0.0 for f in factors] for name in names])
+        return subspaces.dci_numbers(importance, of, self.seed, control=random)
 
 
 def labels_of(table: pd.DataFrame, factor: str) -> np.ndarray:

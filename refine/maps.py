@@ -24,11 +24,11 @@ from scipy.spatial import cKDTree
 from refine import paths
 from refine.embeddings import open_embeddings
 from refine.evaluation import table_of
-from refine.metrics.intervals import Number, from_values
+from refine.metrics.intervals import Groups, Number, from_values
 from refine.neighbours import K, overlap
 from refine.projection import Sample, joint_pca, quality, sample
 
-VERSION = 1
+VERSION = 2  # raised when what is kept changes
 MOST = {"pca": 20_000, "umap": 2_000}  # clips on a map; of more, so many are drawn
 FEWEST_UMAP = 20  # clips
 UMAP_NEIGHBOURS = 15
@@ -106,6 +106,12 @@ def clips(results: Results, most: int, layer: str | None = None, seed: int = 0) 
             )
     note = drawn.note.replace("each group", "each speaker").replace("groups left", "speakers left")
     return Clips(table, vectors, drawn.n, note)
+
+
+def speakers_of(table: pd.DataFrame) -> np.ndarray | None:
+    """A label a clip, "" unknown; None where nobody is known."""
+    known = table["speaker"].fillna("").to_numpy(dtype=object) if "speaker" in table else None
+    return known if known is not None and (known != "").any() else None
 
 
 def _draw(table: pd.DataFrame, most: int, seed: int) -> Sample:
@@ -196,20 +202,27 @@ def aligned_umap(
     return places
 
 
-def seed_agreement(first: Coordinates, second: Coordinates, k: int = K) -> Number:
+def seed_agreement(
+    first: Coordinates, second: Coordinates, k: int = K, speakers: Groups | None = None
+) -> Number:
     """Share of the k nearest on one map that are so on the map of another seed.
 
     Range 0 to 1, 1: the seed changes nothing. Null: maps that have nothing to do with each other.
+    Control: the neighbours of another clip. speakers: a label a clip, for the interval.
     """
     n = len(first)
     k = min(k, (n - 1) // 2)
     near = [_near(xy, k) for xy in (first, second)]
+    other = near[1][np.random.default_rng(0).permutation(n)]
     return from_values(
         overlap(*near),
-        f"Share of the {k} nearest on the map that are so on the map of another seed.",
+        f"Share of the {k} nearest on the map that are so on the map of another seed. Null: a map "
+        "that knows nothing. Control: the neighbours of another clip.",
+        speakers,
         range=(0.0, 1.0),
         direction="higher",
         null=k / (n - 1),
+        control=float(overlap(near[0], other).mean()),
     )
 
 
@@ -227,7 +240,8 @@ def _pca(chosen: Clips, seed: int, progress: Progress) -> Map:
     xy = dict(zip(chosen.vectors, (drawn.before, drawn.after), strict=False))
     shown = dict(zip(chosen.vectors, (drawn.shown_before, drawn.shown_after), strict=False))
     progress("judging the map", 0, 1)
-    trust = {role: quality(chosen.vectors[role], xy[role], seed=seed) for role in xy}
+    who = speakers_of(chosen.table)
+    trust = {role: quality(chosen.vectors[role], xy[role], seed=seed, speakers=who) for role in xy}
     return Map(chosen.table, xy, trust, shown, f"{_capital(chosen.note)}; {drawn.note}.")
 
 
@@ -241,10 +255,10 @@ def _umap(chosen: Clips, seed: int, progress: Progress) -> Map:
     progress("judging the map", 2, 3)
     xy = dict(zip(chosen.vectors, places, strict=False))
     again = dict(zip(chosen.vectors, others, strict=False))
-    trust = {}
+    trust, who = {}, speakers_of(chosen.table)
     for role in xy:
-        trust[role] = quality(chosen.vectors[role], xy[role], seed=seed)
-        trust[role]["seed_agreement"] = seed_agreement(xy[role], again[role])
+        trust[role] = quality(chosen.vectors[role], xy[role], seed=seed, speakers=who)
+        trust[role]["seed_agreement"] = seed_agreement(xy[role], again[role], speakers=who)
     note = (
         f"{_capital(chosen.note)}; one aligned UMAP of both (cosine, {UMAP_NEIGHBOURS} neighbours, "
         f"seed {seed}). Who is whose neighbour can be read from it, distances and sizes of "

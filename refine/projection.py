@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from refine.metrics.intervals import Number, from_values
+from refine.metrics.intervals import Groups, Number, from_values, usable_groups
 
 QUALITY_CLIPS = 2_000  # neighbours are compared among at most so many clips, drawn with a seed
 
@@ -86,19 +86,26 @@ def joint_pca(
 
 
 def quality(
-    x: Matrix, xy: Float[np.ndarray, "n dims"], k: int = 10, seed: int = 0
+    x: Matrix,
+    xy: Float[np.ndarray, "n dims"],
+    k: int = 10,
+    seed: int = 0,
+    speakers: Groups | None = None,
 ) -> dict[str, Number]:
     """How far neighbours on a map are neighbours in the space, by cosine there.
 
     `trustworthiness` (Venna & Kaski 2001; scikit-learn): 1 - the mean penalty for clips that are
     close on the map but far in the space, by how far down the ranks they are; range 0 to 1, 1 best.
     `neighbours_kept`: share of the k nearest in the space that are among the k nearest on the map;
-    range 0 to 1, 1 best. Both carry as `null` their value for a map that knows nothing, and
-    are taken on at most 2 000 drawn clips: `n` says how many. k is at most (n - 1) / 2.
-    Raises: `ValueError` for fewer than 3 clips, a map of other clips, a row of zeros.
+    range 0 to 1, 1 best. Both carry as `null` their value for a map that knows nothing, as
+    `control` that of the same map with its clips shuffled, and are taken on at most 2 000 drawn
+    clips: `n` says how many. speakers: a label a clip, for the intervals. k is at most (n - 1) / 2.
+    Raises: `ValueError` for fewer than 3 clips, a map or speakers of other clips, a row of zeros.
     """
     if len(x) != len(xy):
         raise ValueError(f"the space has {len(x)} clips, the map {len(xy)}")
+    if speakers is not None and len(speakers) != len(x):
+        raise ValueError(f"speakers: got {len(speakers)} labels for {len(x)} clips")
     drawn = sample(len(x), QUALITY_CLIPS, seed)
     n = len(drawn.rows)
     k = min(k, (n - 1) // 2)
@@ -111,24 +118,40 @@ def quality(
         (n, n), dtype=np.int64
     )  # of each clip among the neighbours in the space, from 1
     np.put_along_axis(rank, near_space, np.arange(1, n)[None, :], axis=1)
-    ranks = np.take_along_axis(rank, near_map, axis=1)
     worst = k * (2 * n - 3 * k - 1) / 2
-    penalty = np.clip(ranks - k, 0, None).sum(axis=1) / worst
+
+    def judged(near: Int[np.ndarray, "n k"]) -> dict[str, np.ndarray]:
+        ranks = np.take_along_axis(rank, near, axis=1)
+        penalty = np.clip(ranks - k, 0, None).sum(axis=1) / worst
+        return {"trustworthiness": 1 - penalty, "neighbours_kept": (ranks <= k).mean(axis=1)}
+
+    found = judged(near_map)
+    at = np.random.default_rng(seed).permutation(n)  # clip i at the place of clip at[i]
+    spoilt = judged(np.argsort(at)[near_map[at]])
+    who = None if speakers is None else np.asarray(speakers, dtype=object)[drawn.rows]
+    who, count = usable_groups(who)
+    told = f"{drawn.note}. Null: a map that knows nothing. Control: its clips shuffled. " + (
+        f"95 % interval over {count} speakers." if count else "95 % interval over clips."
+    )
     blind = (n - 1 - k) * (n - k) / (2 * (n - 1)) * k / worst  # the mean penalty of random ranks
     return {
         "trustworthiness": from_values(
-            1 - penalty,
-            f"Trustworthiness (Venna & Kaski 2001) of the {k} nearest on the map, {drawn.note}.",
+            found["trustworthiness"],
+            f"Trustworthiness (Venna & Kaski 2001) of the {k} nearest on the map, {told}",
+            who,
             range=(0.0, 1.0),
             direction="higher",
             null=1 - blind,
+            control=float(spoilt["trustworthiness"].mean()),
         ),
         "neighbours_kept": from_values(
-            (ranks <= k).mean(axis=1),
-            f"Share of the {k} nearest by cosine still among the {k} nearest, {drawn.note}.",
+            found["neighbours_kept"],
+            f"Share of the {k} nearest by cosine still among the {k} nearest, {told}",
+            who,
             range=(0.0, 1.0),
             direction="higher",
             null=k / (n - 1),
+            control=float(spoilt["neighbours_kept"].mean()),
         ),
     }
 

@@ -20,6 +20,7 @@ import pandas as pd
 from refine import evaluation, lineage, lineup
 from refine.corpus import Corpus, open_corpus
 from refine.embeddings import open_embeddings
+from refine.maps import speakers_of
 from refine.processes import environment
 from refine.projection import joint_pca, quality, sample
 from refine.runs import Run, RunError
@@ -288,11 +289,13 @@ def _maps(results: dict[str, dict[str, Any]], corpus: Corpus) -> Maps:
     shown = {"before": joint.shown_before, "after": joint.shown_after}
     titles = {}
     for role in xy:
-        trust = quality(x[role], xy[role])
-        kept, worthy = trust["neighbours_kept"].value, trust["trustworthiness"].value
+        trust = quality(x[role], xy[role], speakers=speakers_of(table))
+        kept, worthy = trust["neighbours_kept"], trust["trustworthiness"]
         titles[role] = (
-            f"shows {shown[role]:.0%} of the spread, keeps {kept:.0%} of the neighbours, "
-            f"trustworthiness {worthy:.2f}"
+            f"shows {shown[role]:.0%} of the spread, keeps {kept:.0%} ({kept.low:.0%} to "
+            f"{kept.high:.0%}; by chance {kept.null:.0%}) of the neighbours, trustworthiness "
+            f"{worthy:.2f} ({worthy.low:.2f} to {worthy.high:.2f}; {worthy.null:.2f}), n = "
+            f"{worthy.n:,}"
         )
     sizes = {f: table[f].replace("", pd.NA).nunique() for f in corpus.factors if f in table}
     few = [f for f, n in sizes.items() if 2 <= n <= 8]

@@ -158,6 +158,8 @@ def test_seeds_that_agree_and_that_do_not():
     assert seed_agreement(xy, 2 * xy[:, ::-1] + 1).value == 1
     other = seed_agreement(xy, np.random.default_rng(1).standard_normal((300, 2)))
     assert other.value == pytest.approx(other.null, abs=0.02)
+    assert seed_agreement(xy, xy).control == pytest.approx(other.null, abs=0.02)
+    assert seed_agreement(xy, xy, speakers=np.repeat(np.arange(30), 10)).groups == 30
     same = np.zeros((30, 2))  # all at one place: any ten are the nearest
     assert 0 <= seed_agreement(same, same).value <= 1
 

@@ -135,6 +135,28 @@ def test_a_perfect_map_and_a_blind_one():
     assert blind["neighbours_kept"].low <= blind["neighbours_kept"].value
 
 
+@pytest.mark.parametrize("n", [30, 200])
+def test_the_control_is_the_map_with_its_clips_shuffled(n):
+    x, xy = cloud(n), cloud(n)[:, :2]
+    drawn = np.random.default_rng(4).permutation(n)
+    found, spoilt = quality(x, xy, seed=4), quality(x, xy[drawn], seed=4)
+    for name, number in found.items():
+        assert number.control == pytest.approx(spoilt[name].value, abs=1e-12)
+        assert number.control < number.low
+        assert "Control: its clips shuffled" in number.definition
+
+
+def test_the_interval_draws_speakers_where_they_are_known():
+    x, xy = cloud(80), cloud(80)[:, :2]
+    alone, by = quality(x, xy), quality(x, xy, speakers=np.repeat(np.arange(8), 10))
+    for name, number in by.items():
+        assert number.value == alone[name].value
+        assert (number.groups, alone[name].groups) == (8, None)
+        assert "over 8 speakers" in number.definition
+    with pytest.raises(ValueError, match="got 1 labels for 80 clips"):
+        quality(x, xy, speakers=["a"])
+
+
 def test_a_map_turned_or_scaled_is_as_good():
     x, xy = cloud(), cloud()[:, :2]
     turned = xy @ np.array([[0.0, -3.0], [3.0, 0.0]]) + 7

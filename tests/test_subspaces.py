@@ -193,6 +193,14 @@ def test_dci_numbers_follow_their_importances():
         / step
         for u in range(12)
     ]
+    assert numbers["completeness"].control is None
+    told = subspaces.dci_numbers(importance, of, control=np.array([[0.5, 0.5], [0.4, 0.4]]))
+    for name, number in told.items():
+        assert number.value == numbers[name].value
+        assert number.control == pytest.approx(0, abs=0.02)
+        assert "random blocks" in number.definition
+    nothing = subspaces.dci_numbers(importance, of, control=np.zeros((2, 2)))
+    assert nothing["disentanglement"].control is None  # nothing was read: nothing to divide
     width = (numbers["completeness"].high - numbers["completeness"].low) / 2
     assert width == pytest.approx(2.2 * np.linalg.norm(slope) * np.sqrt(12 / 11), rel=0.15)
 
@@ -231,6 +239,20 @@ def test_overlap_of_two_lines_is_the_squared_cosine(angle):
     assert number.value == pytest.approx(np.cos(angle) ** 2, abs=0.02)
     assert number.low <= number.value <= number.high
     assert number.null == pytest.approx(0.1)
+
+
+def test_the_control_of_an_overlap_shuffles_both_labels():
+    """At right angles; yet shuffled means lie along the two axes that vary at all."""
+    x, who, word = crossed()
+    x[:, :2] /= x[:, :2].std(axis=0)
+    number = subspaces.overlap(x, who, word, seed=2)
+    rng = np.random.default_rng(2)
+    shuffled = [
+        rng.permutation(np.unique(labels, return_inverse=True)[1]) for labels in (who, word)
+    ]
+    bases = [subspaces.centroid_basis(x, labels, size=1) for labels in shuffled]
+    assert number.control == pytest.approx(float((bases[0].T @ bases[1]).item() ** 2))
+    assert number.value == pytest.approx(0, abs=0.02)
 
 
 def test_a_centroid_basis_spans_the_means():

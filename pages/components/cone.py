@@ -11,6 +11,7 @@ from plotly.subplots import make_subplots
 from pages.components import figures, guard, pickers, space, tables, theme
 from refine.corpus import Corpus
 from refine.embeddings import open_embeddings
+from refine.maps import speakers_of
 from refine.metrics import anisotropy
 
 NAMED = 4  # rogue dimensions that get a label in the chart
@@ -26,7 +27,7 @@ class Cone(NamedTuple):
 @st.cache_data(max_entries=32, show_spinner=False)
 def _cone(path: str, layer: str) -> Cone:
     found = open_embeddings(path)
-    x, speakers = found.vectors(layer), space.speakers(found.table)
+    x, speakers = found.vectors(layer), speakers_of(found.table)
     most = min(anisotropy.MOST_REMOVED, min(len(x) - 1, x.shape[1]) - 2)
     return Cone(anisotropy.dimensions(x, speakers), anisotropy.removal(x, max(0, most), speakers))
 

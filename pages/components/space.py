@@ -11,6 +11,7 @@ from refine import comparison
 from refine.corpus import Corpus
 from refine.embeddings import open_embeddings
 from refine.evaluation import table_of
+from refine.maps import speakers_of
 from refine.metrics import isotropy
 from refine.metrics.change import change
 from refine.metrics.intervals import Number
@@ -62,14 +63,8 @@ def _paired(places: tuple[tuple[str, str], ...]) -> dict[str, Any] | None:
         found.vectors(name)[these]
         for found, (_, name), these in zip(tables, places, rows, strict=True)
     ]
-    who = speakers(first.iloc[rows[0]])
+    who = speakers_of(first.iloc[rows[0]])
     return {name: number.as_dict() for name, number in change(vectors[0], vectors[1], who).items()}
-
-
-def speakers(table: pd.DataFrame) -> np.ndarray | None:
-    """A label a clip, for intervals, "" unknown; None where nobody is known."""
-    known = table["speaker"].fillna("").to_numpy() if "speaker" in table else np.array([])
-    return known if (known != "").any() else None
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
@@ -176,12 +171,16 @@ def _joint(places: dict[str, tuple[str, str]]) -> Joint:
     joint = joint_pca(first, rest[0] if rest else first)
     xy = dict(zip(spaces, (joint.before, joint.after), strict=False))
     shown = dict(zip(spaces, (joint.shown_before, joint.shown_after), strict=False))
-    notes = {role: _note(quality(spaces[role], xy[role]), shown[role]) for role in spaces}
+    who = speakers_of(table)
+    notes = {
+        role: _note(quality(spaces[role], xy[role], speakers=who), shown[role]) for role in spaces
+    }
     note = drawn.note[:1].upper() + drawn.note[1:]
     return Joint(table.drop(columns="row"), xy, notes, f"{note}; {joint.note}.")
 
 
 def _note(trust: dict[str, Number], shown: float) -> str:
     """What of the space its map shows."""
-    kept = trust["neighbours_kept"].value
-    return f"shows {shown:.0%} of the spread, {kept:.0%} of the neighbours"
+    one = trust["neighbours_kept"]
+    kept = f"{one:.0%} ({one.low:.0%} to {one.high:.0%}; by chance {one.null:.0%})"
+    return f"shows {shown:.0%} of the spread, {kept} of the neighbours"

@@ -122,15 +122,20 @@ def dci_numbers(
     of: Units,
     seed: int = 0,
     resamples: int = RESAMPLES,
+    control: Float[np.ndarray, "blocks factors"] | None = None,
 ) -> dict[str, Number]:
     """`disentanglement` and `completeness` as Numbers, from block -> factor -> importance.
 
-    Every influence is by the same units; n counts units. Raises: as `dci`.
+    Every influence is by the same units; n counts units. control: importances of random blocks (of
+    shuffled labels they would not do: DCI divides by their sum, so that noise may look pure).
+    Raises: as `dci`.
     """
     cells = [[row[name] for name in next(iter(importance.values()))] for row in importance.values()]
     r = np.array([[max(cell.value, 0.0) for cell in row] for row in cells])
     moves = np.array([[cell.influence * (cell.value > 0) for cell in row] for row in cells])
     found = dci(r)
+    random = None if control is None or not np.any(control > 0) else dci(np.maximum(control, 0.0))
+    about_random = "" if random is None else " Control: the same vector cut into random blocks."
     numbers = {}
     for name, about in (
         ("disentanglement", "how far each block tells of one factor alone"),
@@ -149,12 +154,13 @@ def dci_numbers(
             of,
             f"DCI {name} (Eastwood & Williams 2018) of whole blocks, {about}; importance is the "
             "share of a factor's entropy that a probe reads off a block. Null: every block tells "
-            "the same.",
+            f"the same.{about_random}",
             (0.0, 1.0),
             resamples,
             seed,
             direction="higher",
             null=0.0,
+            control=None if random is None else getattr(random, name),
         )
     return numbers
 
@@ -230,28 +236,32 @@ def overlap(
         mean_k cos^2 of the principal angles between the spans of their class means
 
     Range 0 to 1: 0 at right angles, 1 the smaller within the larger. Null: two random spans of that
-    size. Raises: as `centroid_basis`.
+    size. Control: the labels of both shuffled, whose means lie in the widest directions of the
+    space. Raises: as `centroid_basis`.
     """
     x = np.asarray(x, dtype=np.float64)
     codes = [np.unique(np.asarray(labels), return_inverse=True)[1] for labels in (first, second)]
     of = units(len(x), speakers, seed=seed)
     sizes = [_basis(x, code, np.ones(len(x)), 0.95, None).shape[1] for code in codes]
 
-    def statistic(weight: np.ndarray) -> float:
-        clips = weight[of.of]
-        bases = [_basis(x, code, clips, 1.0, k) for code, k in zip(codes, sizes, strict=True)]
+    def shared(labels: list[np.ndarray], clips: np.ndarray) -> float:
+        bases = [_basis(x, code, clips, 1.0, k) for code, k in zip(labels, sizes, strict=True)]
         return float(((bases[0].T @ bases[1]) ** 2).sum() / min(sizes))
 
+    rng = np.random.default_rng(seed)
+    control = shared([rng.permutation(code) for code in codes], np.ones(len(x)))
+
     return number(
-        numeric(statistic, of.count),
+        numeric(lambda weight: shared(codes, weight[of.of]), of.count),
         of,
         f"Mean cos^2 of the principal angles between the spans ({sizes[0]} and {sizes[1]} "
         "directions, 95 % of the variance between class means): 0 = at right angles, 1 = shared. "
-        "Null: random spans.",
+        "Null: random spans. Control: the labels of both shuffled.",
         (0.0, 1.0),
         resamples,
         seed,
         null=max(sizes) / x.shape[1],
+        control=control,
     )
 
 
