@@ -105,7 +105,6 @@ class _Space:
     seed: int
     blocks: Mapping[str, slice]
     left_out: dict[str, str] = field(default_factory=dict)
-    unchosen: dict[tuple[str, int], dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.speakers: np.ndarray | None = None
@@ -184,11 +183,10 @@ class _Space:
         told, share = self._bits(result, rows, y)
         random = None
         if columns is not None and len(self.blocks) > 1:
-            # at the strength chosen: two fits more
             cut = self.x[rows] @ self._rotation[:, columns]
-            grid = (float(result.strength or probes.GRID[-1]),)
-            spoilt = probes.probe(cut, y, split, speakers, False, self.seed, grid=grid)
-            random = self._bits(spoilt, rows, y)[1].value
+            unchosen = probes.probe(cut, y, split, speakers, control=False, seed=self.seed)
+            numbers["projection_accuracy"] = _unchosen(unchosen.accuracy, cut.shape[1])
+            random = self._bits(unchosen, rows, y)[1].value
         detail = {
             "classes": result.classes.tolist(),
             "confusion": result.confusion.tolist(),
@@ -205,9 +203,9 @@ class _Space:
 
     @cached_property
     def _rotation(self) -> Float[np.ndarray, "d d"]:
-        """Turns a vector so that its blocks are random parts of the whole."""
+        """Turns a vector so that its blocks are random projections of the whole, apart."""
         d = self.x.shape[1]
-        return np.linalg.qr(np.random.default_rng(self.seed).standard_normal((d, d)))[0]
+        return probes.random_projection(np.eye(d), d, self.seed)
 
     def _bits(
         self, result: probes.ProbeResult, rows: np.ndarray, y: np.ndarray
@@ -252,27 +250,11 @@ class _Space:
             "chance": _chance(read.numbers["probe_accuracy"]),
             "leakage_bits": read.numbers["probe_bits"] | {"direction": told},
         }
-        if len(self.blocks) > 1:
-            numbers["projection_accuracy"] = self.projected(factor, columns.stop - columns.start)
+        if unchosen := read.numbers.get("projection_accuracy"):
+            numbers["projection_accuracy"] = unchosen
         if pairs is not None:
             numbers["eer"] = pairs["eer"] | {"direction": other}
         return _Told(numbers, read.detail, read.bits, read.random)
-
-    def projected(self, factor: str, width: int) -> dict[str, Any]:
-        """What a probe reads off a random projection of the whole vector, as wide as a block."""
-        if (factor, width) not in self.unchosen:
-            rows, split = self.split(factor)
-            y = self.table[factor].to_numpy(dtype=object)[rows].astype(str)
-            speakers = None if self.speakers is None else self.speakers[rows]
-            x = probes.random_projection(self.x[rows], width, self.seed)
-            found = probes.probe(x, y, split, speakers, control=False, seed=self.seed).accuracy
-            about = (
-                f" The vector is a random projection of all blocks to {width} dimensions: what so "
-                "many directions tell that nobody chose; the control of a subspace."
-            )
-            told = replace(found, definition=found.definition + about, direction="neither")
-            self.unchosen[factor, width] = told.as_dict()
-        return self.unchosen[factor, width]
 
     def _better(self, block: str, factor: str) -> tuple[str, str]:
         """Which way is better for what a block tells of a factor, and for errors on it.
@@ -361,6 +343,15 @@ def apart_of(table: pd.DataFrame, factor: str) -> np.ndarray | None:
 def _factors_of(block: str) -> tuple[str, ...]:
     """Factors that a block is there for, by its name."""
     return {"text": ("content", "text"), "word": ("content",)}.get(block, (block,))
+
+
+def _unchosen(accuracy: Number, width: int) -> Number:
+    """The control of a subspace, in words."""
+    about = (
+        f" The vector is a random projection of all blocks to {width} dimensions: what so many "
+        "directions tell that nobody chose; the control of a subspace."
+    )
+    return replace(accuracy, definition=accuracy.definition + about, direction="neither")
 
 
 def _fewer(split: probes.Split, seed: int) -> probes.Split:
