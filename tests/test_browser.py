@@ -221,30 +221,6 @@ def test_a_plot_is_a_file_in_two_formats(server: Server, page: Any, tmp_path: Pa
     assert bar.locator(".refine-download").count() == 2
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_every_page_in_every_theme_is_whole(
-    server: Server, driver: Any, theme: str, tiny_encoder: Any, tone_corpus: Path
-) -> None:
-    opened = window(driver, 1280, 900, theme)
-    faults: list[str] = []
-    outside: list[str] = []
-    opened.on("pageerror", lambda error: faults.append(str(error)))
-    opened.on("request", lambda request: outside.append(request.url))
-    query = f"corpus={tone_corpus}&encoder={tiny_encoder('hubert')}"
-    for place in ("", "corpora", "train"):
-        opened.goto(f"{server.url}/{place}?{query}")
-        settled(opened)
-        assert opened.locator('[data-testid="stException"]').count() == 0
-        assert opened.locator("body").inner_text().count("Traceback") == 0
-        assert opened.locator('[data-testid="stSidebarNav"]').get_by_text("Isotropy").count() == 1
-        wide = "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
-        assert opened.evaluate(wide)
-    opened.context.close()
-    assert not faults
-    # data: and blob: are the page's own; nothing is fetched from anywhere else
-    assert not [url for url in outside if url.startswith("http") and server.url not in url]
-
-
 def choose(page: Any, label: str, value: str) -> None:
     """Pick from a select box by typing, or type a new value into it."""
     box = page.locator('[data-testid="stSelectbox"]').filter(has_text=label).first

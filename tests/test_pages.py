@@ -606,7 +606,10 @@ def test_categories_stay_apart_for_all_eyes(theme: str, eyes: str) -> None:
 def test_text_and_marks_can_be_read(theme: str) -> None:
     look = THEME["theme"][theme]
     assert contrast(look["textColor"], look["backgroundColor"]) > 7
-    assert contrast(look["primaryColor"], look["backgroundColor"]) > 4.4
+    assert contrast(look["primaryColor"], "#FFFFFF") > 4.5  # words on a button
+    assert contrast(look["primaryColor"], look["backgroundColor"]) > 3
+    for colour in ("blueColor", "orangeColor", "grayColor"):  # words in a sentence
+        assert contrast(look[colour], look["backgroundColor"]) > 4.5
     for colour in look["chartCategoricalColors"][:2]:
         assert contrast(colour, look["backgroundColor"]) > 2.8
 

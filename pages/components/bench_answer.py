@@ -78,12 +78,13 @@ def draw(bench: Bench, moved: Moved) -> None:
 def tile(bench: Bench, moved: Moved, space: str) -> str:
     """One space: how far in strangers, which pairs move as far, the plain distance."""
     colour = theme.before() if space == BEFORE else theme.after()
+    words = theme.words("before" if space == BEFORE else "after")
     reference = bench.scale.spaces[space]
     like = interventions.nearest(moved.raw[space], reference)
     below = interventions.share_below(moved.raw[space], reference)[like]
     return (
         f'<div style="border-color:{colour}"><span>{escape(bench_figures.name(space))}</span>'
-        f'<b style="color:{colour}">{moved.far[space]:.2f}</b>'
+        f'<b style="color:{words}">{moved.far[space]:.2f}</b>'
         f"<small>closest to <i>{escape(like)}</i>, of which {below:.0%} are nearer<br>"
         f"cosine distance {moved.raw[space]:.3f}</small></div>"
     )

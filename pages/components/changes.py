@@ -90,8 +90,8 @@ def row(
     first = next(iter(numbers.values()))
     name, gist = NAMES.get(metric, (metric.replace("_", " "), ""))
     values = "".join(
-        f'<td style="color:{colour(role)}"><b>{short(n["value"])}</b>'
-        f"<small>{short(n['low'])} – {short(n['high'])}</small></td>"
+        f'<td style="color:{theme.words(role)}"><b>{short(n["value"])}</b>'
+        f'<small style="color:{theme.ink()}">{short(n["low"])} – {short(n["high"])}</small></td>'
         for role, n in numbers.items()
     )
     notes = [escape(str(first["definition"]))]

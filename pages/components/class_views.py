@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from pages.components import changes, figures, guard, player, space, tables
+from pages.components import changes, figures, guard, player, space, tables, theme
 from pages.components import class_figures as charts
 from pages.components.class_looks import Look
 from refine import class_changes, confusion
@@ -72,7 +72,7 @@ def tile(
     """One number, before and after, in large type; whether the change is sure below."""
     found = {role: n[metric] for role, n in numbers.items() if metric in n}
     values = " → ".join(
-        f'<b style="color:{changes.colour(role)}">{_said(one["value"], share)}</b>'
+        f'<b style="color:{theme.words(role)}">{_said(one["value"], share)}</b>'
         for role, one in found.items()
     )
     last = list(found.values())[-1]

@@ -20,7 +20,6 @@ def _geometry(key: tuple[str, ...], _found: Spaces) -> dict[str, Any]:
 
 def number_row(name: str, one: Mapping[str, Any], role: str, most: float = 1.0) -> str:
     """One Number as a strip from 0 to `most`: interval, null and control; opens on its words."""
-    colour = theme.before() if role == "before" else theme.after()
     notes = [escape(str(one["definition"])), f"n = {one['n']:,}"]
     if one.get("control") is not None:
         notes.append(f"control {changes.short(one['control'])}")
@@ -30,8 +29,9 @@ def number_row(name: str, one: Mapping[str, Any], role: str, most: float = 1.0) 
     notes.append("neither end is better" if better == "neither" else f"{better} is better")
     return (
         f"<details><summary><span>{escape(name)}</span>{strip(one, role, most)}"
-        f'<span style="color:{colour}"><b>{changes.short(one["value"])}</b>'
-        f"<small>{changes.short(one['low'])} – {changes.short(one['high'])}</small></span>"
+        f'<span style="color:{theme.words(role)}"><b>{changes.short(one["value"])}</b>'
+        f'<small style="color:{theme.ink()}">{changes.short(one["low"])} – '
+        f"{changes.short(one['high'])}</small></span>"
         f"</summary><p>{' · '.join(notes)}</p></details>"
     )
 

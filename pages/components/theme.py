@@ -31,6 +31,11 @@ def before() -> str:
     return palette()[1]
 
 
+def words(role: str) -> str:
+    """Before and after as the colour of words: on paper, the amber of a mark is too light."""
+    return _theme()["orangeColor" if role == "before" else "blueColor"]
+
+
 def ink(alpha: float = 1.0) -> str:
     """The text colour, thinned."""
     return rgba(_theme()["textColor"], alpha)
