@@ -7,7 +7,6 @@ so one layer is read without touching the others.
 
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -25,6 +24,7 @@ import pyarrow.parquet as pq
 from refine import paths
 from refine.audio import SAMPLE_RATE, AudioError, Waveform
 from refine.corpus import Corpus
+from refine.scratch import Scratch
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -188,7 +188,7 @@ def extract(
         return open_embeddings(path)
     layers = encoder.layer_names if layer == "all" else [str(layer)]
     dim = encoder.width(layer, pooling, subspace)
-    scratch = _Scratch(
+    scratch = Scratch(
         kept.with_suffix(".partial"),
         (len(layers), len(corpus.table), dim),
     )
@@ -233,34 +233,8 @@ def buckets(
     return batches
 
 
-class _Scratch:
-    """Vectors on their way to the table: a memory-mapped array and which clips are done."""
-
-    def __init__(self, folder: Path, shape: tuple[int, int, int]):
-        self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
-        vectors, done = folder / "vectors.npy", folder / "done.npy"
-        if vectors.exists() and np.load(vectors, mmap_mode="r").shape != shape:
-            vectors.unlink()
-        if not vectors.exists():
-            np.lib.format.open_memmap(vectors, "w+", np.float32, shape)
-            np.lib.format.open_memmap(done, "w+", np.bool_, (shape[1],))
-        self.vectors = np.lib.format.open_memmap(vectors, "r+")
-        self.done = np.lib.format.open_memmap(done, "r+")
-
-    def put(self, rows: np.ndarray, values: np.ndarray) -> None:
-        self.vectors[:, rows] = values
-        # vectors reach the disk before they count as done
-        self.vectors.flush()
-        self.done[rows] = True
-
-    def remove(self) -> None:
-        del self.vectors, self.done
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-
 def _fill(
-    scratch: _Scratch,
+    scratch: Scratch,
     encoder: "Encoder",
     corpus: Corpus,
     embed: "Callable[[Tensor, Tensor], Tensor]",
@@ -354,7 +328,7 @@ def _prefetch(
             yield rows, [future.result() for future in current]
 
 
-def _write(path: Path, corpus: Corpus, scratch: _Scratch, metadata: dict[str, Any]) -> None:
+def _write(path: Path, corpus: Corpus, scratch: Scratch, metadata: dict[str, Any]) -> None:
     rows = np.flatnonzero(scratch.done)
     factors = corpus.table.iloc[rows][["clip", *corpus.factors]].reset_index(drop=True)
     dim = metadata["dim"]
