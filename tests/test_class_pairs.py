@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from refine.metrics import class_pairs, classes
+from refine.metrics import chance, class_pairs, classes
 from refine.metrics.class_pairs import Separation, compare
 from refine.metrics.geometry import ClassesError
 
@@ -83,8 +83,8 @@ def test_the_null_is_that_of_many_shuffles_and_the_control_one_of_them():
     keep = np.r_[np.flatnonzero(labels == "c0")[:12], np.flatnonzero(labels != "c0")]
     x, labels = x[keep], labels[keep]  # classes of 12, 50 and 50 clips
     (g,) = laid(x, labels)
-    null = class_pairs.by_chance(g)
-    drawn = [class_pairs.shuffled(g, seed) for seed in range(3000)]
+    null = chance.by_chance(g)
+    drawn = [chance.shuffled(g, seed) for seed in range(3000)]
     for a, b in ((0, 1), (1, 2)):
         far = np.sqrt(np.mean([one.D[a, b] ** 2 for one in drawn]))
         assert null.D[a, b] == pytest.approx(far, rel=0.05)
@@ -95,10 +95,29 @@ def test_the_null_is_that_of_many_shuffles_and_the_control_one_of_them():
     order = np.argsort(labels, kind="stable")
     names = np.empty_like(labels)
     names[np.random.default_rng(7).permutation(len(x))] = labels[order]
-    one = class_pairs.shuffled(g, seed=7)
+    one = chance.shuffled(g, seed=7)
     assert one.overlap((0, 2)) == pytest.approx(slow_overlap(x, names, "c0", "c2"))
     mean = np.mean([one.width(c) for c in range(3)])
     assert mean == pytest.approx(classes.spread_ratio(x, names))
+
+
+def test_the_nulls_of_the_factor_are_made_of_the_same():
+    x, labels = cloud(150, 8, k=3, gap=3.0)
+    found = classes.measure(x, labels, resamples=20)
+    null = chance.by_chance(laid(x, labels)[0])
+    assert found["within_spread"].null == pytest.approx(null.S.mean())
+    assert found["between_centroids"].null == pytest.approx(null.D[0, 1])  # classes of one size
+    widths = [null.width(c) for c in range(3)]
+    assert found["spread_ratio"].null == pytest.approx(np.mean(widths))
+    # V (1 - 1 / n) over V 2 / n
+    assert found["cdnv"].null == pytest.approx((1 - 1 / 50) / (2 / 50))
+    spoilt = []
+    for seed in range(400):
+        names = np.random.default_rng(seed).permutation(labels)
+        (g,) = laid(x, names)
+        spoilt.append((g.V.mean(), np.mean(g.D2[np.isfinite(g.D2)])))
+    inside, square = np.mean(spoilt, axis=0)
+    assert found["cdnv"].null == pytest.approx(inside / square, rel=0.1)
 
 
 def test_the_null_of_two_points_has_a_closed_form():
@@ -106,7 +125,7 @@ def test_the_null_of_two_points_has_a_closed_form():
     x = np.tile([[-1.0, 0.0], [1.0, 0.0]], (10, 1))
     labels = np.repeat(["a", "b"], 10)
     labels[[0, 19]] = "b", "a"
-    null = class_pairs.by_chance(laid(x, labels)[0])
+    null = chance.by_chance(laid(x, labels)[0])
     wide, apart = np.sqrt(1 - 1 / 10), np.sqrt(20 / 19 * (1 / 10 + 1 / 10))
     assert null.overlap((0, 1)) == pytest.approx(2 * wide / apart)
     assert null.width(1) == pytest.approx(wide / apart)
@@ -134,7 +153,7 @@ def test_what_is_there_is_told_from_what_is_not():
 
 
 def test_shuffled_classes_that_coincide_have_no_control():
-    blind = class_pairs.Blind(np.ones(2), np.array([[np.inf, 0.0], [0.0, np.inf]]))
+    blind = chance.Blind(np.ones(2), np.array([[np.inf, 0.0], [0.0, np.inf]]))
     assert np.isnan(blind.overlap((0, 1)))
     assert np.isnan(blind.width(0))
 

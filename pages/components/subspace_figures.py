@@ -289,7 +289,8 @@ def _mark_eers(figure: go.Figure, found: Mapping[str, Errors], shades: Mapping[s
                 "color": theme.paper() if name == BEFORE else shades[name],
                 "line": {"color": shades[name], "width": 3},
             },
-            hovertemplate=f"EER {errors.eer:.1%}<extra>{label(name)}</extra>",
+            hovertemplate=f"EER {errors.eer:.1%}, n = {sum(errors.n):,} pairs<br>its interval, "
+            f"chance and control are below<extra>{label(name)}</extra>",
             showlegend=False,
         )
 

@@ -5,22 +5,18 @@ Notation of `refine.metrics.classes`. The parts that two of its numbers are the 
     overlap_ab = (S_a + S_b) / D_ab,   worst_a = max_b overlap_ab     mean over a: Davies-Bouldin
     width_a = S_a / mean_{b != c} D_bc                                mean over a: spread_ratio
 
-Null: labels that mean nothing, in closed form, from s the mean distance of a clip to the mean of
-all and v the variance around it; D is the root mean square over shuffles, whose own mean is a
-little below it in a space of few directions. Control: the labels shuffled once.
-
-    S_a = s sqrt(1 - 1 / n_a),    D_ab = sqrt(v (1 / n_a + 1 / n_b))
+Null and control: `refine.metrics.chance`.
 
 Pairs are picked because they are the worst, so measured on other clips they will look a little
 better (regression to the mean); the change of a pair is of the same pair on both sides.
 """
 
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
+from refine.metrics.chance import by_chance, shuffled
 from refine.metrics.geometry import Geometry
 from refine.metrics.influence import Smooth, Units, number, units
 from refine.metrics.intervals import RESAMPLES
@@ -71,44 +67,6 @@ class Separation:
         value = float(self.g.S[a]) / between.value
         influence = self.g.of_class(a, 1 / between.value, 0.0)
         return Smooth(value, influence - value / between.value * between.influence)
-
-
-class Blind(NamedTuple):
-    """Widths and distances of classes that mean nothing; NaN where two of them coincide."""
-
-    S: Float[np.ndarray, " k"]
-    D: Float[np.ndarray, "k k"]  # infinite on the diagonal
-
-    def overlap(self, pair: Pair) -> float:
-        return float((self.S[pair[0]] + self.S[pair[1]]) / (self.D[pair] or np.nan))
-
-    def width(self, a: int) -> float:
-        return float(self.S[a] / (self.D[np.isfinite(self.D)].mean() or np.nan))
-
-
-def by_chance(g: Geometry) -> Blind:
-    """Of labels that mean nothing, classes as large as these: the null."""
-    square = g.from_mean()
-    shrunk = np.sqrt(square).mean() * np.sqrt(1 - 1 / g.sizes)
-    spread = square.sum() / (g.n - 1)
-    D = np.sqrt(spread * (1 / g.sizes[:, None] + 1 / g.sizes))
-    np.fill_diagonal(D, np.inf)
-    return Blind(shrunk, D)
-
-
-def shuffled(g: Geometry, seed: int = 0) -> Blind:
-    """After the labels were shuffled once over the clips: the control."""
-    drawn = np.random.default_rng(seed).permutation(g.n)
-    mu, S = np.empty_like(g.mu), np.empty(g.k)
-    for c, rows in enumerate(g.slices):
-        r = g.raw[drawn[rows]] - g.mean
-        mu[c] = r.mean(axis=0)
-        r -= mu[c]
-        S[c] = np.sqrt(np.einsum("nd,nd->n", r, r)).mean()
-    square = np.einsum("kd,kd->k", mu, mu)
-    D = np.sqrt(np.maximum(square[:, None] + square - 2 * mu @ mu.T, 0))
-    np.fill_diagonal(D, np.inf)
-    return Blind(S, D)
 
 
 def compare(

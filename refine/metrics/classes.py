@@ -16,12 +16,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from refine.metrics.chance import by_chance
+from refine.metrics.chance import cdnv as cdnv_by_chance
 from refine.metrics.geometry import ClassesError, Geometry, checked
 from refine.metrics.influence import Smooth, Units, number, owners, table, units
 from refine.metrics.intervals import RESAMPLES, Direction, Groups, Number
 from refine.metrics.silhouette import SILHOUETTE_CLIPS
 
 MOST_CLASSES = 300  # of more, so many are drawn
+BLIND = "Null: labels that mean nothing (at the root mean square distance)."
 
 Matrix = Float[np.ndarray, "n d"]
 Labels = Sequence[Any] | np.ndarray
@@ -282,16 +285,25 @@ def _about(of: Geometry, clips: int) -> dict[str, _About]:
     told = _told(of)
     drawn = f", {SILHOUETTE_CLIPS} drawn clips" if n > SILHOUETTE_CLIPS else ""
     cosine = (float((of.unit_sums().sum(axis=0) ** 2).sum()) - n) / (n * (n - 1))
+    blind = by_chance(of)
+    wide, apart = float(blind.S.mean()), blind.between
     nearest = "" if of.owner is None else " Too narrow: other speakers may lie closer still."
     about = {
         "within_spread": _About(
-            "Mean distance of a clip to its class mean (Lux 2022), in the vectors' own unit.",
+            "Mean distance of a clip to its class mean (Lux 2022), in the vectors' own unit. "
+            f"{BLIND}",
             "neither",
+            null=wide,
         ),
         "between_centroids": _About(
-            "Mean distance of two class means, in the vectors' own unit.", "neither"
+            f"Mean distance of two class means, in the vectors' own unit. {BLIND}",
+            "neither",
+            null=apart,
         ),
-        "spread_ratio": _About("Within-class spread over the distance of class means: 0 = points."),
+        "spread_ratio": _About(
+            f"Within-class spread over the distance of class means: 0 = points. {BLIND}",
+            null=wide / apart,
+        ),
         "davies_bouldin": _About(
             "Davies-Bouldin index, mean over classes of the worst (S_a + S_b) / D_ab: 0 = points."
             + nearest
@@ -307,7 +319,8 @@ def _about(of: Geometry, clips: int) -> dict[str, _About]:
         ),
         "cdnv": _About(
             "Class-distance normalised variance (Galanti 2021), (V_a + V_b) / (2 D_ab^2) over "
-            "pairs of classes: 0 = points."
+            f"pairs of classes: 0 = points. {BLIND}",
+            null=cdnv_by_chance(of),
         ),
         "alignment": _About(
             "Alignment (Wang & Isola 2020), mean ||u - v||^2 of two clips of one class, unit rows: "
