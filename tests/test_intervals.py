@@ -136,3 +136,11 @@ def test_a_number_is_json():
 def test_refuses_what_cannot_be_reported(call, told):
     with pytest.raises(Exception, match=told):  # beartype refuses a direction first
         call()
+
+
+def test_an_interval_of_a_mean_ends_where_its_range_does():
+    values, two = np.array([1.0, 0.9, 0.95, 0.5, 0.6, 0.55]), ["a"] * 3 + ["b"] * 3
+    open_ = from_values(values, "a share", two)
+    closed = from_values(values, "a share", two, range=(0.0, 1.0))
+    assert open_.high > 1 > closed.value == open_.value
+    assert (closed.low, closed.high) == (max(open_.low, 0.0), 1.0)

@@ -122,6 +122,7 @@ def from_values(
 ) -> Number:
     """The mean of one value an item as a Number; `about` are further fields of `Number`.
 
+    The interval ends where the range does.
     Raises: `ValueError` for less than two values, or values that are not finite.
     """
     values = np.asarray(values, dtype=np.float64)
@@ -131,8 +132,11 @@ def from_values(
     groups, count = usable_groups(groups)
     counts = weights(n, groups, resamples, seed)
     means = counts @ values / counts.sum(axis=1)
-    low, high = from_resamples(float(values.mean()), means, count or n)
-    return Number(float(values.mean()), low, high, n, definition, groups=count, **about)
+    mean = float(values.mean())
+    low, high = from_resamples(mean, means, count or n)
+    least, most = about.get("range", (-math.inf, math.inf))
+    low, high = max(low, min(least, mean)), min(high, max(most, mean))
+    return Number(mean, low, high, n, definition, groups=count, **about)
 
 
 def weights(
