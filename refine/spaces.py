@@ -20,7 +20,8 @@ from refine.evaluation import blocks_of
 from refine.factors import apart_of, labels_of
 from refine.grids import GridError, recorded
 from refine.metrics import subspaces, verification
-from refine.metrics.intervals import Number, from_values
+from refine.metrics.influence import Smooth, number, units
+from refine.metrics.intervals import Number
 from refine.projection import sample
 
 BEFORE = "before"  # the name of the one space before
@@ -170,20 +171,37 @@ def contrasts(square: Float[np.ndarray, "n n"], block: Block, seed: int = 0) -> 
     }
     drawn = np.random.default_rng(seed).permutation(len(square))
     spoilt = square[np.ix_(drawn, drawn)]
+    of = units(len(square), block.first, seed=seed)
     return {
-        name: from_values(
-            square[left[kind], right[kind]],
+        name: number(
+            _mean_of_pairs(
+                square[left[kind], right[kind]], of.of[left[kind]], of.of[right[kind]], of.count
+            ),
+            of,
             f"Mean cosine of pairs of the block that share "
-            f"{'nothing' if name == 'neither' else f'{name} alone'}. Null: any two of its clips. "
-            "Control: its clips shuffled.",
-            block.first[left[kind]],
-            range=(-1.0, 1.0),
+            f"{'nothing' if name == 'neither' else f'{name} alone'}; n counts pairs. Null: any two "
+            "of its clips. Control: its clips shuffled.",
+            (-1.0, 1.0),
+            seed=seed,
+            n=int(kind.sum()),
             null=float(square[left, right].mean()),
             control=float(spoilt[left[kind], right[kind]].mean()),
         )
         for name, kind in kinds.items()
         if kind.sum() > 1
     }
+
+
+def _mean_of_pairs(
+    values: Float[np.ndarray, " pairs"],
+    first: Int[np.ndarray, " pairs"],
+    second: Int[np.ndarray, " pairs"],
+    count: int,
+) -> Smooth:
+    """A mean over pairs; one of two speakers weighs as both do, one of one speaker as that does."""
+    moved = (values - values.mean()) / len(values)
+    apart = np.bincount(second, moved * (first != second), minlength=count)
+    return Smooth(float(values.mean()), np.bincount(first, moved, minlength=count) + apart)
 
 
 def errors(spaces: Spaces, factor: str, seed: int = 0) -> dict[str, Errors]:

@@ -115,9 +115,28 @@ def test_contrasts_are_means_over_the_pairs() -> None:
             if block.first[i] == block.first[j] and block.second[i] != block.second[j]
         ]
         for one in numbers.values():
+            assert one.groups == len(set(block.first))
             assert one.null == pytest.approx(np.mean(any_two))
         assert numbers["speaker"].control == pytest.approx(np.mean(spoilt))
         assert numbers[name].control < numbers[name].low
+
+
+def test_the_interval_of_a_contrast_lets_both_speakers_of_a_pair_weigh() -> None:
+    """The influence of a speaker is the derivative of the mean with its weight at 1."""
+    rng = np.random.default_rng(0)
+    first, second = np.array([(a, b) for a in range(4) for b in range(a, 4) for _ in range(3)]).T
+    values = rng.normal(size=len(first))
+
+    def mean(weight: np.ndarray) -> float:
+        pair = np.where(first == second, weight[first], weight[first] * weight[second])
+        return float(pair @ values / pair.sum())
+
+    found = spaces._mean_of_pairs(values, first, second, 4)
+    assert found.value == pytest.approx(values.mean())
+    for speaker in range(4):
+        step = 1e-6 * (np.arange(4) == speaker)
+        slope = (mean(1 + step) - mean(1 - step)) / 2e-6
+        assert found.influence[speaker] == pytest.approx(slope, abs=1e-8)
 
 
 def test_errors_equal_scikit_learn_and_know_their_subspace() -> None:
