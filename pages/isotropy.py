@@ -99,12 +99,11 @@ def directions(results: Results, layer: str | None) -> None:
 def shared(results: Results) -> None:
     """How many clips stand behind what follows."""
     n = {role: result["n_clips"] for role, result in results.items()}
-    out = max((len(result.get("left_out") or {}) for result in results.values()), default=0)
     text = f"Measured on {next(iter(n.values())):,} clips"
     if len(set(n.values())) > 1:
         text = f"Measured on {n['before']:,} clips before and {n['after']:,} after; each change on "
         text += "the clips that both have, as its *n* says"
-    st.caption(text + (f"; {out:,} could not be encoded." if out else "."))
+    st.caption(f"{text}.")
 
 
 def spread(results: Results, layer: str | None) -> None:

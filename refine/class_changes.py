@@ -18,7 +18,7 @@ import pandas as pd
 from refine import confusion, maps, neighbours, paths
 from refine.comparison import probe_changes
 from refine.corpus import Corpus
-from refine.evaluation import evaluate
+from refine.evaluation import evaluate, left_out
 from refine.factors import KNOWN, labels_of
 from refine.metrics import class_pairs, classes
 from refine.metrics.intervals import Number
@@ -235,9 +235,10 @@ def make(
 
     Args: as of `evaluation.evaluate`; factor: None is the first with classes to compare.
     Returns: encoders, corpus, split, `factor`, the result of `look`, `neighbours_kept` (Number),
-        `map` (its quality and note); by role `numbers` of the factor and `shares` of the variance
-        (factor -> Number); `confusion` (`names`, `counts` by role with rows true, `n`, `left_out`;
-        None without a probe) and `confused` (a row a clip, see `confused`).
+        `map` (its quality and note) and `left_out` (role -> clip -> why); by role `numbers` of the
+        factor and `shares` of the variance (factor -> Number); `confusion` (`names`, `counts` by
+        role with rows true, `n`, `left_out`; None without a probe) and `confused` (a row a clip, see
+        `confused`).
     Raises: `ClassLookError`, `MapError`, and what `evaluate` raises.
     """
     names = {"before": before} | ({"after": after} if after else {})
@@ -264,6 +265,7 @@ def make(
         **found,
         "neighbours_kept": None if near.number is None else near.number.as_dict(),
         "map": {"method": map, "quality": trust, "note": drawn.note},
+        "left_out": {role: left_out(result) for role, result in results.items()},
         "numbers": {role: result["classes"][factor] for role, result in results.items()},
         "shares": {role: _shares(result) for role, result in results.items()},
         "confusion": _confusion(results, factor),

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from refine.embeddings import open_embeddings
+from refine.embeddings import open_embeddings, same_recordings
+from refine.evaluation import table_of
 from refine.factors import apart_of, labels_of
 from refine.metrics import accuracy, classes, verification
 from refine.metrics.change import change
@@ -51,9 +52,11 @@ def changes(
     Clips that only one side could encode are left out of both.
     Returns: `n_clips`, `isotropy` (name -> Number dict), `classes` and `verification` (factor ->
         name -> Number dict), `left_out_factors` (factor -> why).
-    Raises: `ComparisonError` for results on other corpora or without a clip in common.
+    Raises: `ComparisonError` for results on other corpora or without a clip in common;
+        `EmbeddingsError` for corpora that only share the names of their clips.
     """
-    tables = [open_embeddings(side["embeddings"]) for side in (before, after)]
+    tables = [open_embeddings(table_of(side)) for side in (before, after)]
+    same_recordings(tables)
     first, second = (table.table.fillna("") for table in tables)
     mine, theirs = in_common(first["clip"].tolist(), second["clip"].tolist())
     if before["corpus"] != after["corpus"] or len(mine) < 2:

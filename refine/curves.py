@@ -152,7 +152,7 @@ def _vectors(
     """
     tables = evaluation.Tables(encoder, progress=progress)
     corpus = evaluation.choose_split(whole, result["split"])
-    own = open_embeddings(result["embeddings"])
+    own = open_embeddings(evaluation.table_of(result))
     clips = evaluation.clips_of(tables, whole, corpus, own, result["layer"])
     if result["layer"] == "projected":
         return clips.table, clips.x, clips.x[:, None]

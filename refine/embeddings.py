@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 ROW_GROUP = 16_384  # rows; 50 MB of 768 float32
+CONTENT = 16  # digits kept of the hash of a recording
 MAX_BATCH = 64  # clips; beyond that a batch of words gains nothing
 EMBEDDING_NAMES = ("0", "mean")  # what the only layer of a speaker network also goes by
 Progress = Callable[[int, int], None]  # clips done, clips in all
@@ -44,7 +45,10 @@ class EmbeddingsError(ValueError):
 
 @dataclass(frozen=True)
 class Embeddings:
-    """An embedding table on disk, read layer by layer through a memory map."""
+    """An embedding table on disk, read layer by layer through a memory map.
+
+    A clip with a vector that is not finite, in whatever layer, is no row of it; see `left_out`.
+    """
 
     path: Path
 
@@ -73,23 +77,72 @@ class Embeddings:
     @property
     def n(self) -> int:
         """Clips in the table."""
-        return self._file.metadata.num_rows // len(self.layers)
+        return self._stored - len(self._spoilt)
 
     @cached_property
     def table(self) -> pd.DataFrame:
         """`clip` and the factors, one row a clip, in the order of `vectors`."""
+        return self._rows.drop(index=list(self._spoilt)).reset_index(drop=True)
+
+    @cached_property
+    def left_out(self) -> dict[str, str]:
+        """The clips that have no vector here, and why."""
+        clips = self._rows["clip"]
+        told = self.metadata.get("left_out", {})
+        return {**told, **{clips[r]: why for r, why in self._spoilt.items()}}
+
+    @cached_property
+    def contents(self) -> dict[str, str]:
+        """A short hash of the recording of each clip; empty where the table does not tell."""
+        told = self.metadata.get("contents", "")
+        clips = self._rows["clip"]
+        if len(told) != CONTENT * len(clips):
+            return {}
+        return {clip: told[CONTENT * row : CONTENT * (row + 1)] for row, clip in enumerate(clips)}
+
+    def vectors(self, layer: str | int) -> np.ndarray:
+        """The vectors of one layer, shape (clips, dim), float32."""
+        found = self._vectors(layer)
+        return np.delete(found, list(self._spoilt), axis=0) if self._spoilt else found
+
+    def expect(self, encoder: str | None, corpus: str | None) -> "Embeddings":
+        """Itself. Raises `EmbeddingsError` for a table of another encoder or other recordings.
+
+        Args: the fingerprints that are expected; None expects nothing.
+        """
+        for what, expected in (("encoder", encoder), ("corpus", corpus)):
+            found = self.metadata.get(f"{what}_fingerprint")
+            if found and expected and found != expected:
+                raise EmbeddingsError(
+                    f"{self.path}: holds vectors of another {what} ({self.metadata[what]}, "
+                    f"fingerprint {found[:8]}…; expected {expected[:8]}…); remove the file and "
+                    "measure again"
+                )
+        return self
+
+    @property
+    def _stored(self) -> int:
+        """Rows a layer, the spoilt ones among them."""
+        return self._file.metadata.num_rows // len(self.layers)
+
+    @cached_property
+    def _rows(self) -> pd.DataFrame:
         columns = [
             name for name in self._file.schema_arrow.names if name not in {"layer", "vector"}
         ]
         groups = self._groups(self.layers[0])
         return self._file.read_row_groups(groups, columns=columns).to_pandas()
 
-    def vectors(self, layer: str | int) -> np.ndarray:
-        """The vectors of one layer, shape (clips, dim), float32."""
+    @cached_property
+    def _spoilt(self) -> dict[int, str]:
+        stat = self.path.stat()
+        return _not_finite(self.path, stat.st_mtime_ns, stat.st_size)
+
+    def _vectors(self, layer: str | int) -> np.ndarray:
         groups = self._groups(str(layer))
         starts = np.cumsum([0, *(self._file.metadata.row_group(g).num_rows for g in groups[:-1])])
         dim = self._file.schema_arrow.field("vector").type.list_size
-        found = np.empty((self.n, dim), dtype=np.float32)
+        found = np.empty((self._stored, dim), dtype=np.float32)
 
         def read(group: int, start: int) -> None:
             own = pq.ParquetFile(self.path, memory_map=True)  # a reader is for one thread
@@ -121,9 +174,58 @@ class Embeddings:
             raise EmbeddingsError(
                 f"layer {layer}: not in the table; it has {', '.join(self.layers)}"
             )
-        a_layer = self._file.metadata.num_row_groups // len(self.layers)
+        a_layer, rest = divmod(self._file.metadata.num_row_groups, len(self.layers))
+        if rest or not a_layer:
+            raise EmbeddingsError(
+                f"{self.path}: {self._file.metadata.num_row_groups} row groups for "
+                f"{len(self.layers)} layers; write it with row_group_size={self._stored}, so that "
+                "each layer has its own"
+            )
         first = self.layers.index(layer) * a_layer
         return list(range(first, first + a_layer))
+
+
+@lru_cache(maxsize=256)
+def _not_finite(path: Path, changed: int, size: int) -> dict[int, str]:
+    """Row -> which layers hold NaN or infinity; every vector is read once a version of the file."""
+    table = Embeddings(path)
+    found: dict[int, list[str]] = {}
+    for layer in table.layers:
+        x = table._vectors(layer)
+        with np.errstate(over="ignore", invalid="ignore"):
+            odd = np.flatnonzero(~np.isfinite(x @ np.ones(x.shape[1], np.float32)))
+        for row in odd[~np.isfinite(x[odd]).all(axis=1)]:  # a sum may overflow by itself
+            found.setdefault(int(row), []).append(layer)
+    if found and len(found) == table._stored:
+        raise EmbeddingsError(
+            f"{path}: every vector holds NaN or infinity; remove the file and measure again with "
+            "an encoder whose weights are finite"
+        )
+    return {row: not_finite(layers) for row, layers in found.items()}
+
+
+def not_finite(layers: Sequence[str]) -> str:
+    """Why a clip is left out whose vectors of these layers cannot be measured."""
+    which = f"layer{'s' * (len(layers) > 1)} {', '.join(layers)}"
+    return f"its vector of {which} holds NaN or infinity; listen to it, and try another encoder"
+
+
+def same_recordings(tables: Sequence[Embeddings]) -> None:
+    """Check that a clip of one name is one recording in all tables.
+
+    Tables of parts of one corpus share recordings; another corpus may share their names alone.
+    Raises: `EmbeddingsError` naming a clip that is not the same.
+    """
+    first, *others = tables
+    for other in others:
+        shared = [clip for clip in first.contents if clip in other.contents]
+        differ = [clip for clip in shared if first.contents[clip] != other.contents[clip]]
+        if differ:
+            names = [f"{one.metadata['encoder']} on {one.metadata['corpus']}" for one in tables]
+            raise EmbeddingsError(
+                f"{' and '.join(names)}: {len(differ):,} of {len(shared):,} clips of one name are "
+                f"different recordings, the first is {differ[0]}; measure both on the same corpus"
+            )
 
 
 def open_embeddings(path: Path | str) -> Embeddings:
@@ -185,7 +287,7 @@ def extract(
     kept = cache_path(encoder.fingerprint, corpus.fingerprint, layer, pooling, subspace)
     path = out or kept
     if out is None and path.exists():
-        return open_embeddings(path)
+        return open_embeddings(path).expect(encoder.fingerprint, corpus.fingerprint)
     layers = encoder.layer_names if layer == "all" else [str(layer)]
     dim = encoder.width(layer, pooling, subspace)
     scratch = Scratch(
@@ -196,7 +298,7 @@ def extract(
     def embed(waveforms: "Tensor", lengths: "Tensor") -> "Tensor":
         return _embed(encoder, waveforms, lengths, layer, pooling, subspace)
 
-    left_out = _fill(scratch, encoder, corpus, embed, batch_seconds, progress)
+    left_out = _fill(scratch, encoder, corpus, layers, embed, batch_seconds, progress)
     metadata = {
         "format": FORMAT,
         "encoder": encoder.name,
@@ -209,6 +311,9 @@ def extract(
         "dim": dim,
         "precision": "bf16" if encoder.bf16 else "fp32",
         "left_out": left_out,
+        "contents": "".join(
+            corpus.contents[clip][:CONTENT] for clip in corpus.table["clip"][scratch.done]
+        ),
     }
     _write(path, corpus, scratch, metadata)
     scratch.remove()
@@ -237,6 +342,7 @@ def _fill(
     scratch: Scratch,
     encoder: "Encoder",
     corpus: Corpus,
+    layers: list[str],
     embed: "Callable[[Tensor, Tensor], Tensor]",
     batch_seconds: float,
     progress: Progress | None,
@@ -262,8 +368,16 @@ def _fill(
         }
         if good:
             with torch.inference_mode():
-                vectors = embed(*pad(list(good.values())))
-            scratch.put(rows[list(good)], vectors.cpu().numpy())
+                vectors = embed(*pad(list(good.values()))).cpu().numpy()
+            finite = np.isfinite(vectors).all(axis=2)  # (layers, batch)
+            these = rows[list(good)]
+            for row, told in zip(these, finite.T, strict=True):
+                if not told.all():
+                    bad = [name for name, ok in zip(layers, told, strict=True) if not ok]
+                    left_out[clips[row]] = not_finite(bad)
+            kept = finite.all(axis=0)
+            if kept.any():
+                scratch.put(these[kept], vectors[:, kept])
         finished += len(rows)
         if progress:
             progress(finished, len(clips))

@@ -6,7 +6,7 @@ fingerprints of encoder and corpus, so a page reads it back without loading torc
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -82,10 +82,25 @@ def cached(
     return _read(path) if path.exists() else None
 
 
-def table_of(result: dict[str, Any], layer: str | int | None = None) -> str:
-    """The path of the embedding table that holds a layer of a result (None: its own)."""
+def table_of(result: Mapping[str, Any], layer: str | int | None = None) -> str:
+    """The path of the embedding table that holds a layer of a result (None: its own).
+
+    Raises: `EmbeddingsError` for a file that holds another encoder or other recordings by now.
+    """
     own = layer is None or str(layer) == result["layer"]
-    return result["embeddings"] if own else result["hidden"]
+    path = result["embeddings"] if own else result["hidden"]
+    expected = (result.get(f"{what}_fingerprint") for what in ("encoder", "corpus"))
+    open_embeddings(path).expect(*expected)
+    return path
+
+
+def left_out(result: dict[str, Any]) -> dict[str, str]:
+    """The clips that a result is not about, and why; those spoilt since it was made among them."""
+    tables = {result["hidden"], result["embeddings"]}
+    found = dict(result["left_out"])
+    for path in sorted(tables):
+        found |= open_embeddings(path).left_out
+    return found
 
 
 def choose_split(corpus: Corpus, split: str | None) -> Corpus:
@@ -123,7 +138,7 @@ class Tables:
         if info is not None:
             path = find(info.fingerprint, corpus.fingerprint, layer, pooling or info.pooling)
             if path is not None:
-                return open_embeddings(path)
+                return open_embeddings(path).expect(info.fingerprint, corpus.fingerprint)
         if self._loaded is None:
             self._loaded = encoders.load(self.encoder)
         report = self.progress
@@ -236,7 +251,7 @@ def _measure(
         **judged,
         "embeddings": str(table.path),
         "hidden": str(hidden.path),
-        "left_out": table.metadata["left_out"],
+        "left_out": {**hidden.left_out, **table.left_out},
         "encoder_fingerprint": info.fingerprint,
         "corpus_fingerprint": corpus.fingerprint,
     }

@@ -15,7 +15,7 @@ import numpy as np
 from refine import encoders, paths
 from refine.comparison import changes
 from refine.embeddings import open_embeddings
-from refine.evaluation import blocks_of
+from refine.evaluation import blocks_of, table_of
 from refine.factors import apart_of, labels_of
 from refine.metrics import verification
 
@@ -133,7 +133,7 @@ def _eer_change(*sides: tuple[Result, str]) -> dict[str, Any] | None:
     """Paired on the same trials, each side in its own block."""
     vectors, tables = [], []
     for result, block in sides:
-        embeddings = open_embeddings(result["embeddings"])
+        embeddings = open_embeddings(table_of(result))
         x = embeddings.vectors(result["layer"])
         columns = blocks_of(encoders.peek(result["encoder"]), result["layer"], x.shape[1])
         vectors.append(x[:, columns.get(block, slice(None))])

@@ -22,7 +22,7 @@ from jaxtyping import Float, Int
 from scipy.spatial import cKDTree
 
 from refine import paths
-from refine.embeddings import open_embeddings
+from refine.embeddings import open_embeddings, same_recordings
 from refine.evaluation import table_of
 from refine.metrics.intervals import Groups, Number, from_values
 from refine.neighbours import K, overlap
@@ -77,9 +77,11 @@ class Map(NamedTuple):
 def clips(results: Results, most: int, layer: str | None = None, seed: int = 0) -> Clips:
     """The clips that all results have in common, each speaker by its share where there are more.
 
-    Raises: `MapError` for results without a clip in common or a vector that is not finite.
+    Raises: `MapError` for results without a clip in common; `EmbeddingsError` for clips that only
+        share their names.
     """
     opened = {role: open_embeddings(table_of(result, layer)) for role, result in results.items()}
+    same_recordings(list(opened.values()))
     tables = {role: found.table.fillna("") for role, found in opened.items()}
     table, *others = tables.values()
     same = all(other["clip"].equals(table["clip"]) for other in others)  # no clip is looked up
@@ -97,13 +99,6 @@ def clips(results: Results, most: int, layer: str | None = None, seed: int = 0) 
             rows = places.loc[table["clip"]].to_numpy()
         whole = found.vectors(layer or results[role]["layer"])
         vectors[role] = whole if same and len(rows) == len(whole) else whole[rows]
-        bad = ~np.isfinite(vectors[role]).all(axis=1)
-        if bad.any():
-            raise MapError(
-                f"{results[role]['encoder']}: {bad.sum()} of {len(bad)} vectors hold NaN or "
-                f"infinity, the first is of {table['clip'].iloc[int(bad.argmax())]}; a map needs "
-                "finite ones"
-            )
     note = drawn.note.replace("each group", "each speaker").replace("groups left", "speakers left")
     return Clips(table, vectors, drawn.n, note)
 

@@ -214,11 +214,13 @@ def caveats(
     if reasons:
         listed = "; ".join(f"{name} ({_reason(text)})" for name, text in reasons.items())
         found.append(f"Not measured, or not in full: {listed}.")
-    left = {role: len(one.get("left_out") or ()) for role, one in results.items()}
+    left = {role: one.get("left_out") or {} for role, one in results.items()}
     if any(left.values()):
+        clip, why = next(iter({**left["before"], **left["after"]}.items()))
         found.append(
-            f"{left['before']} clips could not be encoded before, {left['after']} after; "
-            f"both are compared on the {changes['n_clips']} that both could."
+            f"{len(left['before'])} clips were left out before, {len(left['after'])} after (the "
+            f"first, {clip}: {_reason(why)}); both are compared on the {changes['n_clips']} that "
+            "both have."
         )
     return found
 
@@ -271,7 +273,7 @@ def work(run: Run, resume: bool) -> dict[str, Any]:
 
 def _maps(results: dict[str, dict[str, Any]], corpus: Corpus) -> Maps:
     """Both spaces in one plane, of at most `MAP_CLIPS` clips that both have."""
-    opened = {role: open_embeddings(one["embeddings"]) for role, one in results.items()}
+    opened = {role: open_embeddings(evaluation.table_of(one)) for role, one in results.items()}
     rows = {
         role: {clip: row for row, clip in enumerate(found.table["clip"])}
         for role, found in opened.items()

@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
-from refine.embeddings import open_embeddings
+from refine.embeddings import open_embeddings, same_recordings
 from refine.encoders import EncoderInfo
-from refine.evaluation import blocks_of
+from refine.evaluation import blocks_of, table_of
 from refine.factors import apart_of, labels_of
 from refine.grids import GridError, recorded
 from refine.metrics import subspaces, verification
@@ -98,9 +98,10 @@ def spaces_of(before: Mapping[str, Any], after: Mapping[str, Any], info: Encoder
     """The spaces of two results on the clips that both have.
 
     info: the encoder after. Raises: `SpacesError` for one without named subspaces, or results
-    without a clip in common.
+    without a clip in common; `EmbeddingsError` for clips that only share their names.
     """
-    tables = [open_embeddings(side["embeddings"]) for side in (before, after)]
+    tables = [open_embeddings(table_of(side)) for side in (before, after)]
+    same_recordings(tables)
     frames = [table.table.fillna("") for table in tables]
     vectors = [
         table.vectors(side["layer"]) for table, side in zip(tables, (before, after), strict=True)

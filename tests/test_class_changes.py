@@ -196,7 +196,6 @@ def test_umap_lays_both_out_together_and_repeats(pair, tmp_path):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"vectors": lambda x: np.where(x == x[4, 2], np.nan, x)}, "the first is of 004.wav"),
         ({"vectors": lambda x: x * (np.arange(60) != 9)[:, None]}, "row 9 is all zeros"),
         ({"n": 2, "rows": 2}, "2"),
     ],
@@ -204,6 +203,18 @@ def test_umap_lays_both_out_together_and_repeats(pair, tmp_path):
 def test_what_cannot_be_mapped_is_refused(tmp_path, change, sentence):
     with pytest.raises(MapError, match=sentence):
         maps.joint({"before": result(tmp_path, "bad", **change)})
+
+
+def test_a_clip_without_a_finite_vector_is_not_on_the_map(pair, tmp_path):
+    spoilt = result(tmp_path, "spoilt", vectors=lambda x: np.where(x == x[4, 2], np.nan, x))
+    every = maps.clips(pair | {"after": spoilt}, 1_000)
+    assert set(pair_clips(pair)) - set(every.table["clip"]) == {"004.wav"}
+    assert all(np.isfinite(x).all() and len(x) == 59 for x in every.vectors.values())
+    assert class_changes.look(pair | {"after": spoilt}, "word")["n_clips"] == 59
+
+
+def pair_clips(pair):
+    return maps.clips(pair, 1_000).table["clip"]
 
 
 def test_refusals_name_what_was_asked(pair, tmp_path):

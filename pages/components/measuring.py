@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pandas as pd
 import streamlit as st
 
 from pages.components import guard, pickers, states
@@ -28,10 +29,26 @@ def results(
         else:
             tasks[role] = jobs.task("evaluate", question(name, source, split))
     if not tasks:
+        unmeasured(found)
         return found
     # a task that finished is read on this rerun; one that failed shows its sentence
     watch(tasks, names)
     return None
+
+
+def unmeasured(results: dict[str, dict[str, Any]]) -> None:
+    """The clips that no number is about, each with its reason."""
+    rows = [
+        (clip, role, reason)
+        for role, result in results.items()
+        for clip, reason in evaluation.left_out(result).items()
+    ]
+    if not rows:
+        return
+    n = len({clip for clip, *_ in rows})
+    label = f"{n:,} clip{'s' * (n > 1)} left out of every number, for a reason each"
+    with st.expander(label, icon=":material/warning:"):
+        st.dataframe(pd.DataFrame(rows, columns=["clip", "encoder", "reason"]), hide_index=True)
 
 
 def cached(name: str, corpus: Corpus, split: str) -> dict[str, Any] | None:

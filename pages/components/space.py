@@ -9,7 +9,7 @@ import streamlit as st
 from pages.components import guard, pickers, player, point_map
 from refine import comparison
 from refine.corpus import Corpus
-from refine.embeddings import open_embeddings
+from refine.embeddings import open_embeddings, same_recordings
 from refine.evaluation import table_of
 from refine.maps import speakers_of
 from refine.metrics import isotropy
@@ -55,6 +55,7 @@ def paired(results: dict[str, dict[str, Any]], layer: str | None) -> dict[str, A
 @st.cache_data(max_entries=64, show_spinner=False)
 def _paired(places: tuple[tuple[str, str], ...]) -> dict[str, Any] | None:
     tables = [open_embeddings(path) for path, _ in places]
+    same_recordings(tables)
     first, second = (found.table for found in tables)
     rows = comparison.in_common(first["clip"].tolist(), second["clip"].tolist())
     if len(rows[0]) < 2:
@@ -157,6 +158,7 @@ def best(table: pd.DataFrame, factors: list[str]) -> str | None:
 def _joint(places: dict[str, tuple[str, str]]) -> Joint:
     """Coordinates of the clips both tables have, at most `MOST` of them."""
     opened = {role: open_embeddings(path) for role, (path, _) in places.items()}
+    same_recordings(list(opened.values()))
     tables = {role: found.table.reset_index(names="row") for role, found in opened.items()}
     table = next(iter(tables.values()))
     for other in list(tables.values())[1:]:

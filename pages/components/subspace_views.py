@@ -44,7 +44,7 @@ def _key(results: Results) -> tuple[str, ...]:
 
 
 def _asked(results: Results) -> dict[str, dict[str, Any]]:
-    keys = ("encoder", "embeddings", "layer")
+    keys = ("encoder", "embeddings", "layer", "encoder_fingerprint", "corpus_fingerprint")
     return {role: {key: one[key] for key in keys} for role, one in results.items()}
 
 

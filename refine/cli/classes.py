@@ -6,6 +6,7 @@ from typing import Any, Literal
 import tyro
 
 from refine.cli.console import phases, print_json, say
+from refine.cli.showing import unmeasured
 
 Flag = tyro.conf.FlagCreatePairsOff[bool]
 
@@ -55,6 +56,7 @@ def _show(found: dict[str, Any]) -> None:
     for pair in found["pairs"]:
         sides = [_interval(pair[role]) for role in ("before", "after") if role in pair]
         print(f"  {' and '.join(pair['classes']):30} {' to '.join(sides)}")
+    unmeasured({clip: why for told in found["left_out"].values() for clip, why in told.items()})
 
 
 def _interval(one: dict[str, Any], sign: str = "") -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import tyro
 
 from refine.cli.console import phases, print_json
-from refine.cli.showing import show
+from refine.cli.showing import show, unmeasured
 
 if TYPE_CHECKING:
     from refine.corpus import Corpus
@@ -66,14 +66,15 @@ class Embed:
             table = self._extract(encoder, corpus, layer, report)
         done = {"out": str(self.out.resolve()), "n_clips": table.n, "layers": table.layers}
         if self.json:
-            print_json({**done, **table.metadata})
+            told = {name: one for name, one in table.metadata.items() if name != "contents"}
+            print_json({**done, **told, "left_out": table.left_out})
         else:
-            left_out = len(table.metadata.get("left_out") or ())
-            note = f", {left_out} left out (see metadata)" if left_out else ""
+            note = ""
             if best := table.metadata.get("best"):
                 uar = best["dev_uar"][table.layers[0]]
                 note += f"; best for {best['factor']}, dev UAR {uar:.3f} (see metadata for others)"
             print(f"{self.out}: {table.n} clips, layers {', '.join(table.layers)}{note}")
+            unmeasured(table.left_out)
         return 0
 
     def _extract(

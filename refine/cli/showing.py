@@ -20,6 +20,7 @@ CLASSES = (
     "cdnv",
     "explained",
 )
+CLIPS = 10  # left out, named in the terminal
 VERIFICATION = ("eer", "min_dcf_05", "min_dcf_01")
 CELLS = ("probe_uar", "leakage_bits", "eer")
 Numbers = dict[str, dict[str, Any]]
@@ -44,6 +45,17 @@ def show(result: dict[str, Any]) -> None:
             console.print(f"{pair}: {shown}", highlight=False)
     for factor, reason in result["left_out_factors"].items():
         say(f"left out: {factor}: {reason}")
+    unmeasured(result["left_out"])
+
+
+def unmeasured(left_out: dict[str, str]) -> None:
+    """How many clips are not in the numbers, and the first of them with their reasons."""
+    if left_out:
+        say(f"{len(left_out):,} clip{'s' * (len(left_out) > 1)} left out of every number:")
+    for clip, reason in list(left_out.items())[:CLIPS]:
+        say(f"  {clip}: {reason}")
+    if len(left_out) > CLIPS:
+        say(f"  and {len(left_out) - CLIPS:,} more; --json names them all")
 
 
 def _rows(groups: dict[str, Numbers]) -> Table:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from refine.embeddings import open_embeddings
+from refine.embeddings import open_embeddings, same_recordings
 from refine.live import place
 from refine.live.place import Room
 
@@ -37,6 +37,7 @@ def load(spec: Spec) -> Cloud:
 def _load(items: tuple[tuple[str, tuple[tuple[str, Any], ...]], ...]) -> Cloud:
     spec = {role: dict(one) for role, one in items}
     opened = {role: open_embeddings(one["path"]) for role, one in spec.items()}
+    same_recordings(list(opened.values()))
     tables = {role: found.table.reset_index(names="row") for role, found in opened.items()}
     table = next(iter(tables.values()))
     for other in list(tables.values())[1:]:
