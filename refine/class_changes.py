@@ -237,8 +237,8 @@ def make(
     Returns: encoders, corpus, split, `factor`, the result of `look`, `neighbours_kept` (Number),
         `map` (its quality and note) and `left_out` (role -> clip -> why); by role `numbers` of the
         factor and `shares` of the variance (factor -> Number); `confusion` (`names`, `counts` by
-        role with rows true, `n`, `left_out`; None without a probe) and `confused` (a row a clip, see
-        `confused`).
+        role with rows true, `n`, `left_out`; None without a probe) and `confused` (a row a clip,
+        see `confused`).
     Raises: `ClassLookError`, `MapError`, and what `evaluate` raises.
     """
     names = {"before": before} | ({"after": after} if after else {})

@@ -45,6 +45,7 @@ TORCH_FREE = (
     "refine.levels",
     "refine.metrics",
     "refine.synthesis",
+    "refine.embedding_table",
     "refine.embeddings",
     "refine.evaluation",
     "refine.comparison",
