@@ -305,14 +305,22 @@ except _espeak.SpeechError as error:
 @forks
 def test_the_worker_ends_when_its_parent_is_killed():
     code = """
-import os, signal, refine.synthesis as s
+import os, psutil, signal, refine.synthesis as s
 s.speak("one")
-print(s._workers[os.getpid()].process.pid, flush=True)
+worker = psutil.Process(s._workers[os.getpid()].process.pid)
+print(worker.pid, worker.is_running(), flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    pid = int(done.stdout)
-    wait_until(lambda: not psutil.pid_exists(pid) or gone(psutil.Process(pid)))
+    assert done.returncode == -signal.SIGKILL
+    pid, running = done.stdout.split()
+    assert running == "True"  # until its parent went
+
+    def ended() -> bool:
+        return not psutil.pid_exists(int(pid)) or gone(psutil.Process(int(pid)))
+
+    wait_until(ended)
+    assert ended()
 
 
 def test_the_worker_is_small_and_nothing_heavy_is_imported_before_it_is_needed():
