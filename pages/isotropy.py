@@ -6,7 +6,6 @@ import streamlit as st
 
 from pages.components import (
     changes,
-    commands,
     cone,
     figures,
     guard,
@@ -56,11 +55,11 @@ def draw() -> None:
 def command_lines(results: Results, names: dict[str, str], split: str, layer: str | None) -> None:
     """The equal commands; of the checkpoints' own layers also that of the changes."""
     others = {role: layer for role, one in results.items() if layer not in (None, one["layer"])}
-    pair.command_lines(names, split, others)
+    more = []
     if layer is None and "after" in names:
         words = ["compare", "--encoders", names["after"], "--against", names["before"]]
-        words += ["--corpus", str(st.session_state["corpus"]), "--split", split, "--json"]
-        commands.show(words, "The changes, from the command line")
+        more = [[*words, "--corpus", str(st.session_state["corpus"]), "--split", split, "--json"]]
+    pair.command_lines(names, split, others, more)
 
 
 def change(results: Results, layer: str | None, corpus: Corpus) -> None:

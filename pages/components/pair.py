@@ -1,5 +1,6 @@
 """The pair that a page shows: an encoder before and after, the clips they are measured on."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import streamlit as st
@@ -97,10 +98,17 @@ def layer_label(own: set[str]) -> str:
     return f"own ({' / '.join(sorted(own))})"
 
 
-def command_lines(names: dict[str, str], split: str, layers: dict[str, str] | None = None) -> None:
-    """The equal commands. layers: of each role, where it is not the checkpoint's own."""
+def command_lines(
+    names: dict[str, str],
+    split: str,
+    layers: dict[str, str] | None = None,
+    more: Sequence[Sequence[str]] = (),
+) -> None:
+    """The equal commands, and `more`. layers: of each role, where not the checkpoint's own."""
     corpus = str(st.session_state["corpus"])
+    lines = []
     for role, name in names.items():
         arguments = ["evaluate", "--encoder", name, "--corpus", corpus, "--split", split]
         arguments += ["--layer", layers[role]] if layers and role in layers else []
-        commands.show([*arguments, "--json"], f"{role.capitalize()}, from the command line")
+        lines.append([*arguments, "--json"])
+    commands.several([*lines, *more], "The same from the command line")
