@@ -15,7 +15,8 @@ from refine.live import route
 
 THEME = Path(__file__).parent / "assets" / "theme"
 SCRIPTS = "\n".join(
-    (THEME / name).read_text(encoding="utf-8") for name in ("back.js", "downloads.js", "follow.js")
+    (THEME / name).read_text(encoding="utf-8")
+    for name in ("back.js", "downloads.js", "pointing.js", "follow.js")
 )
 
 

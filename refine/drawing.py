@@ -311,7 +311,7 @@ def lineage(nodes: Sequence[Node], look: Look, colours: Mapping[str, str] | None
         cut = node.label if len(node.label) <= 24 else f"{node.label[:23]}…"
         # the name stands below the line that leaves the node
         marks.append(text(x - 10, y + 25, cut, look, 15, weight=600 if node.chosen else 400))
-        marks.append(text(x + 14, y - 8, node.note, look, 13, alpha=0.7))
+        marks.append(text(x + 14, y - 8, node.note, look, 14, alpha=0.7))
     body = "".join([*parts, *marks])
     names = ", ".join(node.label for node in nodes)
     alt = f"Lineage of {names}"

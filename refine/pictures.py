@@ -125,13 +125,13 @@ def dino(look: Look) -> str:
             place = f'x="{310 + 28 * i}" y="{top + 100 - h}" width="19" height="{h}"'
             parts.append(f'<rect {place} rx="3" style="{style}"/>')
         parts += [rule(306, top + 101, 478, top + 101, look.ink, alpha=0.3),
-                  text(310, top + 120, note, look, 13.5, alpha=0.75)]  # fmt: skip
+                  text(310, top + 120, note, look, 15, alpha=0.75)]  # fmt: skip
     parts += [
         arrow(236, 100, 294, 94, look.ink, dash="2 5"),
         arrow(236, 162, 294, 252, look.ink, dash="2 5"),
-        arrow(552, 262, 552, 100, look.after), text(560, 126, "pulled", look, 15),
-        arrow(600, 262, 600, 150, look.quiet, dash="2 6"),
-        text(626, 286, "slow average", look, 14, "end", alpha=0.7),
+        arrow(566, 262, 566, 100, look.after), text(574, 126, "pulled", look, 15),
+        arrow(606, 262, 606, 150, look.quiet, dash="2 6"),
+        text(626, 286, "slow average", look, 15, "end", alpha=0.7),
     ]  # fmt: skip
     legend_ = arrow(20, HEIGHT - 19, 52, HEIGHT - 19, look.after)
     legend_ += text(60, HEIGHT - 14, "pulled together; nothing is pushed apart", look, 15)
@@ -149,7 +149,7 @@ def two_step(look: Look) -> str:
         dot(*a, c0, look, False, 12), dot(*p, c0, look, False, 12), dot(*n, c1, look, False, 12),
         text(140, 166, "angry, Ann", look, 15), text(82, 66, "angry, Ben", look, 15),
         text(226, 272, "calm, Ann", look, 15),
-        text(20, 322, "the pair differs in the speaker, so the voice is no shortcut", look, 14,
+        text(20, 322, "the pair differs in the speaker, so the voice is no shortcut", look, 15,
              alpha=0.75),
         text(370, 24, "non-contrastive: by dimension", look, 15, weight=600),
     ]  # fmt: skip
@@ -161,7 +161,7 @@ def two_step(look: Look) -> str:
             place = f'x="{left + j * cell}" y="{top + i * cell}" width="{cell - 4}"'
             style = f"fill:{colour};opacity:{on:.2f}"
             parts.append(f'<rect {place} height="{cell - 4}" rx="5" style="{style}"/>')
-    parts += [text(left, top - 10, "dimensions of one view", look, 14, alpha=0.75),
+    parts += [text(left, top - 10, "dimensions of one view", look, 15, alpha=0.75),
               text(left, top + k * cell + 18, "diagonal → 1, the rest → 0", look, 15)]  # fmt: skip
     return svg(WIDTH, HEIGHT, "".join(parts) + legend(look), PICTURES["two_step"].alt)
 
@@ -185,8 +185,8 @@ def interventional(look: Look) -> str:
     for who in range(3):
         for what in range(3):
             parts.append(shape(50 + 52 * what, 70 + 52 * who, who, what))
-    parts += [text(28, 230, "colour: the voice", look, 14, alpha=0.75),
-              text(28, 250, "form: the word", look, 14, alpha=0.75)]  # fmt: skip
+    parts += [text(28, 230, "colour: the voice", look, 15, alpha=0.75),
+              text(28, 250, "form: the word", look, 15, alpha=0.75)]  # fmt: skip
     for top, name, by in ((40, "speaker subspace", "who"), (206, "content subspace", "what")):
         style = f"fill:{look.ink};fill-opacity:.045;stroke:{look.ink};stroke-opacity:.25"
         parts.append(f'<rect x="276" y="{top}" width="344" height="124" rx="12" style="{style}"/>')

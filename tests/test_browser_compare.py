@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import map_points
 import pytest
-from browser import Server, click, download, settled, until, window
+from browser import Server, click, download, settled, still, until, window
 from refined import Family, family
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
@@ -80,6 +80,50 @@ def test_choose_reload_and_share(server: Server, page: Any, driver: Any, kin: Fa
     guest.context.close()
 
 
+def test_the_marks_of_a_picture_are_reached_by_keys(server: Server, page: Any, kin: Family) -> None:
+    page.goto(address(server, kin, kin.first.id))
+    settled(page)
+    plot = page.locator(".st-key-forest .refine-plot")
+    marks = plot.locator("[data-told]")
+    assert marks.count() > 6
+    assert plot.locator("[data-told][tabindex='0']").count() == 1  # one stop of Tab, not many
+    held = "() => document.activeElement.dataset.told ?? ''"
+    tip = plot.locator(".refine-tip")
+
+    def reach() -> None:  # from the row of buttons above, as Tab goes
+        page.locator(".st-key-group button").last.focus()
+        page.keyboard.press("Tab")
+
+    until(page, reach, tip)
+    first = page.evaluate(held)
+    assert tip.inner_text() == first == marks.first.get_attribute("data-told")
+    assert page.evaluate("document.activeElement.getAttribute('aria-label')") == first.replace(
+        "\n", ", "
+    )
+    box = still(marks.first)
+    for key, towards in (("ArrowDown", "y"), ("ArrowRight", "x"), ("ArrowUp", "y")):
+        page.keyboard.press(key)
+        there = page.evaluate(
+            "() => { const b = document.activeElement.getBoundingClientRect();"
+            " return {x: b.x + scrollX, y: b.y + scrollY}; }"
+        )
+        grown = there[towards] - box[towards]
+        assert (grown < 0) if key == "ArrowUp" else (grown > 0), key
+        across = "x" if towards == "y" else "y"
+        assert abs(there[across] - box[across]) < 1, key  # straight ahead
+        assert tip.inner_text() == page.evaluate(held)
+        box = there
+    page.keyboard.press("End")
+    assert page.evaluate(held) == marks.last.get_attribute("data-told")
+    assert plot.locator("[data-told][tabindex='0']").count() == 1
+    page.keyboard.press("Escape")
+    assert not tip.is_visible()
+    page.keyboard.press("ArrowRight")  # nothing lies further to the right
+    assert page.evaluate(held) == marks.last.get_attribute("data-told")
+    page.keyboard.press("Tab")  # on to the buttons, and not to the next mark
+    assert page.evaluate("document.activeElement.dataset.save") == "svg"
+
+
 def test_a_mark_says_its_number_and_the_forest_is_a_file(
     server: Server, page: Any, kin: Family, tmp_path: Path
 ) -> None:
@@ -87,10 +131,9 @@ def test_a_mark_says_its_number_and_the_forest_is_a_file(
     settled(page)
     plot = page.locator(".st-key-forest .refine-plot")
     mark = plot.locator("span", has=page.locator("xpath=self::*[contains(@data-told,'first')]"))
-    until(page, mark.first.hover, "document.querySelector('.refine-plot span:hover') !== null")
-    told = page.evaluate(
-        "getComputedStyle(document.querySelector('.refine-plot span:hover'), '::after').content"
-    )
+    tip = plot.locator(".refine-tip")
+    until(page, mark.first.hover, tip)
+    told = tip.inner_text()
     assert "first" in told
     assert " to " in told
     for form, begins in (("SVG", b"<svg"), ("PNG", b"\x89PNG")):

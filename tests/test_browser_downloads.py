@@ -1,4 +1,4 @@
-"""Every picture is an SVG and a PNG, every table a CSV; the files hold what is seen."""
+"""Every picture is an SVG and a PNG, every table a CSV; words of pictures can be read."""
 
 import io
 from collections.abc import Iterator
@@ -149,7 +149,7 @@ def test_rows_are_a_file_as_they_stand(server: Server, page: Any, tmp_path: Path
         assert 0 < float(strip.get("y", "")) < box["height"]
     assert "var(" not in ElementTree.tostring(svg, "unicode")
     pixels = as_png(plot, tmp_path, "refine glance")
-    assert pixels.shape[:2] == tuple(2 * round(float(svg.get(k, ""))) for k in ("height", "width"))
+    assert pixels.shape[:2] == tuple(2 * int(svg.get(k, "")) for k in ("height", "width"))
     assert 0.02 < inked(pixels) < 0.5
     amber = np.abs(pixels.astype(int) - [0xD9, 0x80, 0x1F]).sum(axis=2) < 12
     assert amber.sum() > 500  # the marks of "before" are in it, not only the words
@@ -181,3 +181,36 @@ def test_the_first_pages_numbers_are_a_table(server: Server, page: Any) -> None:
     there(page, server, "", ".refine-glance")
     rows = page.locator(".st-key-glance_numbers [data-testid=stDataFrame]")
     click(page.locator(".st-key-glance_numbers summary"), rows)
+
+
+# of each picture with words: how high its smallest are on the page, and whether it has to scroll
+SIZES = """() => [...document.querySelectorAll('.refine-sheet')].flatMap((sheet) => {
+    const image = sheet.querySelector('img');
+    const drawn = atob(image.src.split(',')[1]);
+    const sizes = [...drawn.matchAll(/font-size="([\\d.]+)"/g)].map((size) => +size[1]);
+    const scale = image.clientWidth / +drawn.match(/viewBox="\\S+ \\S+ ([\\d.]+)/)[1];
+    const scrolls = sheet.parentElement.scrollWidth > sheet.parentElement.clientWidth + 1;
+    const name = image.closest('[class*="st-key-"]').className.match(/st-key-(\\S+)/)[1];
+    return sizes.length ? [[name, scale * Math.min(...sizes), scrolls]] : [];
+})"""
+
+
+def test_words_of_pictures_stay_readable(server: Server, page: Any) -> None:
+    places = {
+        "corpora?corpus=demo": ".st-key-clip_sound img",
+        f"subspaces?{SPLIT}": ".st-key-bench_plane img",
+        "compare?corpus=demo": ".st-key-forest img",
+        "lessons?lesson=3&guess=ouun": ".st-key-lesson-collapse img",
+        "methods?method=dino": "[class*=st-key-forces] img",
+    }
+    for place, seen in places.items():
+        there(page, server, place, seen)
+        for width in (900, 1280, 1440):
+            page.set_viewport_size({"width": width, "height": 900})
+            idle(page)
+            found = page.evaluate(SIZES)
+            assert found
+            assert [one for one in found if one[1] < 11.9] == [], (place, width)
+            assert width < 1440 or not [name for name, _, scrolls in found if scrolls], place
+            inside = "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
+            assert page.evaluate(inside), (place, width)

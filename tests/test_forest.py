@@ -1,5 +1,6 @@
 """The forest of the Compare page: every number at its place, sure changes full, labels as text."""
 
+from itertools import pairwise
 from typing import Any
 from xml.etree import ElementTree
 
@@ -138,3 +139,27 @@ def test_a_number_without_a_value_is_left_out() -> None:
     sides["mini"][0]["k"]["value"] = None
     made = forest.forest(found(sides), "g", ["m", "k"], {"mini": "mini"}, SHADES, LOOK)
     assert len(made.spots) == 1
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (-0.0021, 0.0043), (0.5, 0.5), (1e5, 1e6)])
+def test_ticks_stand_beside_each_other(low: float, high: float) -> None:
+    sides = {"mini": ({"m": number((low + high) / 2, low, high)}, {})}
+    svg = as_svg(forest.forest(found(sides), "g", ["m"], {"mini": "mini"}, SHADES, LOOK))
+    ticks = [
+        (float(one.get("x", "")), one.text or "")
+        for one in ElementTree.fromstring(svg).iter(f"{SVG}text")
+        if one.get("text-anchor") == "middle"
+    ]
+    assert ticks
+    for (x, words), (further, after) in pairwise(ticks):
+        assert further - x > 8.6 * (len(words) + len(after)) / 2  # 13.5 px, a wide font
+
+
+def test_where_a_number_is_read_stands_above_its_name() -> None:
+    metric = "speaker → content: probe_uar"
+    sides = {"mini": ({metric: number(0.5, 0.4, 0.6)}, {})}
+    svg = as_svg(forest.forest(found(sides), "g", [metric], {"mini": "mini"}, SHADES, LOOK))
+    places = {
+        one.text: float(one.get("y", "")) for one in ElementTree.fromstring(svg).iter(f"{SVG}text")
+    }
+    assert 0 < places["speaker → content"] - 13.5 < places["Probe UAR"] - 16

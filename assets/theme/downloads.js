@@ -1,5 +1,5 @@
 // Every plot as a file: SVG for print, PNG for slides. Plotly's own button writes SVG and gets one
-// for PNG beside it; a picture of ours (.refine-plot) has a button for each, and may be read.
+// for PNG beside it; a picture of ours (.refine-plot) has a button for each.
 if (!window.refineDownloads) {
   window.refineDownloads = true;
 
@@ -116,7 +116,8 @@ if (!window.refineDownloads) {
     }
     const edge = 12;
     const width = Math.max(from.width, ...parts.map((part) => +part.getAttribute('x') + +(part.getAttribute('width') ?? part.getAttribute('textLength'))));
-    return node('svg', { viewBox: `${-edge} ${-edge} ${width + 2 * edge} ${from.height + 2 * edge}` }, ...parts);
+    const size = [width, from.height].map((side) => Math.ceil(side) + 2 * edge);
+    return node('svg', { viewBox: `${-edge} ${-edge} ${size.join(' ')}` }, ...parts);
   };
 
   // a picture as a file: of one image, or of all that stands in it; on its own paper, sized
@@ -147,22 +148,5 @@ if (!window.refineDownloads) {
     canvas.height = high;
     canvas.getContext('2d').drawImage(image, 0, 0, canvas.width, canvas.height);
     keep(canvas.toDataURL('image/png'), name);
-  });
-
-  // where the pointer is on the axes of a picture (a spectrogram)
-  document.addEventListener('pointermove', (event) => {
-    const plot = event.target.closest?.('.refine-plot[data-reading]');
-    if (!plot) return;
-    const axes = JSON.parse(plot.dataset.reading);
-    const box = plot.querySelector('.refine-sheet').getBoundingClientRect();
-    const right = ((event.clientX - box.left) / box.width - axes.left) / (axes.right - axes.left);
-    const down = ((event.clientY - box.top) / box.height - axes.top) / (axes.bottom - axes.top);
-    const tip = plot.querySelector('.refine-reading') ?? plot.appendChild(document.createElement('p'));
-    tip.className = right > 0.6 ? 'refine-reading refine-end' : 'refine-reading';
-    tip.hidden = !(right >= 0 && right < 1 && down >= 0 && down < 1);
-    if (tip.hidden) return;
-    tip.textContent = `${(right * axes.seconds).toFixed(2)} s · ${axes.rows[Math.floor(down * axes.rows.length)]}`;
-    tip.style.left = `${event.clientX - box.left}px`;
-    tip.style.top = `${event.clientY - box.top}px`;
   });
 }

@@ -131,14 +131,14 @@ def plane(
         x, y = _place(*(scale.spaces[axis].medians[kind].value / scale.spaces[axis].unit
                         for axis in axes))  # fmt: skip
         lines = kind.split(", ")
-        wide, high = 9 * max(map(len, lines)) + 8, 19 * len(lines) + 4
+        wide, high = 9.5 * max(map(len, lines)) + 8, 19 * len(lines) + 4
         style = f"fill:{look.paper};opacity:.72"
         box = f'x="{x - wide / 2:.1f}" y="{y - high / 2:.1f}" width="{wide:.1f}" height="{high}"'
         parts.append(f'<rect {box} rx="3" style="{style}"/>')
         for place, words in enumerate(lines):
             at = y - high / 2 + 16 + 19 * place
             shade = kind_colours()[kind]
-            parts.append(drawing.text(x, at, words, look, 16, "middle", 650, colour=shade))
+            parts.append(drawing.text(x, at, words, look, 17.5, "middle", 650, colour=shade))
     parts += _trail(axes, relative, past, look)
     x, y = _place(*(relative[axis] for axis in axes))
     told = "\n".join(f"{name(axis)} {relative[axis]:.2f}" for axis in axes)
@@ -162,11 +162,11 @@ def _frame(axes: tuple[str, str], look: Look) -> Iterator[str]:
         x, y = _place(value, value)
         yield drawing.rule(left, y, left + SIDE, y, look.ink, alpha=0.12)
         yield drawing.rule(x, top, x, bottom, look.ink, alpha=0.12)
-        yield drawing.text(x, bottom + 20, f"{value:g}", look, 15.5, "middle", alpha=0.75)
-        yield drawing.text(left - 8, y + 5, f"{value:g}", look, 15.5, "end", alpha=0.75)
+        yield drawing.text(x, bottom + 20, f"{value:g}", look, 17.5, "middle", alpha=0.75)
+        yield drawing.text(left - 8, y + 5, f"{value:g}", look, 17.5, "end", alpha=0.75)
     words = [f"how far {name(axis)} moved" for axis in axes]
-    yield drawing.text(left + SIDE / 2, bottom + 44, words[0], look, 16.5, "middle")
-    turned = drawing.text(0, 0, words[1], look, 16.5, "middle")
+    yield drawing.text(left + SIDE / 2, bottom + 44, words[0], look, 18, "middle")
+    turned = drawing.text(0, 0, words[1], look, 18, "middle")
     yield f'<g transform="translate(16 {top + SIDE / 2}) rotate(-90)">{turned}</g>'
 
 

@@ -47,7 +47,7 @@ def rows(
     """Draw every metric.
 
     Args:
-        key: what it is called as a file. alt: what it shows, for its buttons.
+        key: what it is called as a file. alt: what it shows.
         numbers: "before" and "after" -> metric -> Number as a dict.
         paired: metric -> the change on the same clips, where both saw the same.
         null: what the upright line of a strip stands for.

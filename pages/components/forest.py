@@ -9,14 +9,15 @@ from refine import drawing, lineup, names
 from refine.drawing import Look
 
 COLUMNS = 3
-WIDTH = 1230  # of the picture, in its own units
-MOST = 1400  # px it grows to
+WIDTH = 990  # of the picture, in its own units
+MOST = 1240  # px it grows to
 NAMES = 172  # left of each row of charts
-GAP = 30  # between charts
+GAP = 22  # between charts
 VALUES = 60  # right in a chart, for the values in figures
 ROW = 34  # an encoder
+LETTER = 9.6  # width of a letter of a title, the widest text
 ENDS = ("low", "value", "high")
-TOP, BOTTOM = 44, 44  # of a chart, for its title and its ticks
+TOP, BOTTOM = 46, 44  # of a chart, for its title and its ticks
 
 
 class Mark(NamedTuple):
@@ -129,21 +130,33 @@ def _chart(metric: str, marks: Sequence[Mark | None], box: Box, look: Look) -> I
     def at(value: float) -> float:
         return box.left + (value - low + pad) * scale
 
-    for value in drawing.ticks(low - pad, high + pad, most=4):
+    for value, tick in _ticks(low - pad, high + pad, box.right - box.left):
         yield drawing.rule(at(value), box.top, at(value), box.bottom, look.ink, alpha=0.13)
-        tick = f"{value:g}".replace("-", "−")
-        yield drawing.text(at(value), box.bottom + 20, tick, look, 13.5, "middle", alpha=0.75)
+        yield drawing.text(at(value), box.bottom + 20, tick, look, 14, "middle", alpha=0.75)
     for level, mark in enumerate(marks):
         if mark is not None:
             yield from _row(mark, box.top + ROW * (level + 0.5), at, box, look)
 
 
+def _ticks(low: float, high: float, wide: float) -> list[tuple[float, str]]:
+    """As many round numbers as stand beside each other."""
+    for most in (4, 3, 2, 1):
+        values = drawing.ticks(low, high, most)
+        words = [f"{value:g}".replace("-", "−") for value in values]
+        if LETTER * (max(map(len, words), default=0) + 1) * len(words) < wide:
+            break
+    return list(zip(values, words, strict=True))
+
+
 def _title(metric: str, direction: str, box: Box, look: Look) -> Iterator[str]:
     place, _, last = metric.rpartition(": ")
-    words = f"{place}: {names.name(last)}" if place else names.name(metric)
-    yield drawing.text(box.left, box.top - 14, words, look, 16, weight=650)
     arrow = {"higher": "better →", "lower": "← better"}.get(direction, "")
-    yield drawing.text(box.right + VALUES, box.top - 14, arrow, look, 13.5, "end", alpha=0.75)
+    room = (box.right + VALUES - box.left) / LETTER - len(arrow)
+    words = drawing.cut(names.name(last), int(room))
+    if place:
+        yield drawing.text(box.left, box.top - 31, drawing.cut(place, 30), look, 14, alpha=0.8)
+    yield drawing.text(box.left, box.top - 13, words, look, 16, weight=650)
+    yield drawing.text(box.right + VALUES, box.top - 13, arrow, look, 14, "end", alpha=0.75)
 
 
 def _row(mark: Mark, y: float, at: Any, box: Box, look: Look) -> Iterator[str]:

@@ -4,6 +4,7 @@ It appears sooner than a Plotly chart; what has to zoom or to be chosen from is 
 """
 
 import json
+import re
 from collections.abc import Sequence
 from html import escape
 from typing import NamedTuple
@@ -14,9 +15,11 @@ from pages.components import theme
 from refine import drawing
 from refine.drawing import Look
 
+SMALLEST = 12  # px, of text on the page
+
 
 class Spot(NamedTuple):
-    """A place that says something when it is pointed at, in units of the picture."""
+    """A place that says something when pointed at or reached by keys, in units of the picture."""
 
     left: float
     top: float
@@ -54,7 +57,7 @@ def look() -> Look:
 
 def show(picture: Picture, key: str, alt: str, most: float = 0) -> None:
     """Draw it at the width of its column, at most `most` px; as a file it bears its key."""
-    spots = "".join(_span(spot, picture) for spot in picture.spots)
+    spots = "".join(_span(spot, picture, not place) for place, spot in enumerate(picture.spots))
     place(svg(picture, alt), key, alt, f"{most:g}px" * bool(most), spots, _reading(picture))
 
 
@@ -64,27 +67,35 @@ def place(
     """An SVG on the page, with its buttons. most: length in CSS it grows to; else its column's."""
     image = theme.image(drawn, alt, "width:100%")
     width = f"max-width:{most};" if most else ""
+    sheet = (
+        f'<div class="refine-sheet" style="min-width:{_least(drawn):.0f}px">{image}{spots}</div>'
+    )
+    html = f'<div class="refine-scroll">{sheet}</div>'
     with st.container(key=key):
-        st.html(
-            _framed(f'<div class="refine-sheet">{image}{spots}</div>', key, alt, width, reading)
-        )
+        st.html(_framed(html, key, reading, width))
+
+
+def _least(drawn: str) -> float:
+    """px of width at which its smallest text is SMALLEST high; a narrower place scrolls."""
+    sizes = [float(size) for size in re.findall(r'font-size="([\d.]+)"', drawn)]
+    width = re.search(r'viewBox="\S+ \S+ ([\d.]+)', drawn)
+    return SMALLEST * float(width[1]) / min(sizes) if sizes and width else 0.0
 
 
 def made(html: str, key: str, alt: str) -> None:
     """Text and small images that are one picture: as a file they are as they stand on the page."""
-    st.html(_framed(html, key, alt))
+    st.html(_framed(html, key, f'role="group" aria-label="{escape(alt)}" '))
 
 
-def _framed(html: str, key: str, alt: str, style: str = "", reading: str = "") -> str:
-    """With the buttons that write it as a file (assets/theme/downloads.js)."""
+def _framed(html: str, key: str, told: str, style: str = "") -> str:
+    """With the buttons that write it as a file (assets/theme/downloads.js). told: attributes."""
     save = "".join(
-        f'<button data-save="{form.lower()}" aria-label="Download {escape(alt)} as {form}">'
-        f"{form}</button>"
+        f'<button data-save="{form.lower()}" aria-label="Download as {form}">{form}</button>'
         for form in ("SVG", "PNG")
     )
     colours = f"--paper:{theme.paper()};--ink:{theme.ink()}"
     return (
-        f'<div class="refine-plot" data-name="refine {escape(key)}" {reading}'
+        f'<div class="refine-plot" data-name="refine {escape(key)}" {told}'
         f'style="{style}{colours}">{html}<div class="refine-save">{save}</div></div>'
     )
 
@@ -95,7 +106,7 @@ def svg(picture: Picture, alt: str) -> str:
 
 
 def _reading(picture: Picture) -> str:
-    """What assets/theme/downloads.js needs to say where the pointer is."""
+    """What assets/theme/pointing.js needs to say where the pointer is."""
     if picture.reading is None:
         return ""
     told = picture.reading._asdict()
@@ -104,7 +115,8 @@ def _reading(picture: Picture) -> str:
     return f"data-reading='{escape(json.dumps(told))}' "
 
 
-def _span(spot: Spot, of: Picture) -> str:
+def _span(spot: Spot, of: Picture, first: bool) -> str:
+    """Tab reaches one spot of a picture, the arrow keys the others (assets/theme/pointing.js)."""
     shares = {
         "left": spot.left / of.width,
         "top": spot.top / of.height,
@@ -113,8 +125,7 @@ def _span(spot: Spot, of: Picture) -> str:
     }
     style = ";".join(f"{side}:{100 * share:.3f}%" for side, share in shares.items())
     told = drawing.safe(spot.told)
-    side = "refine-end" if spot.left > 0.6 * of.width else ""
     return (
-        f'<span class="{side}" style="{style}" role="img" data-told="{told}" '
+        f'<span style="{style}" role="img" tabindex="{-1 + first}" data-told="{told}" '
         f'aria-label="{told.replace(chr(10), ", ")}"></span>'
     )

@@ -32,7 +32,7 @@ def play(
     with right:
         look = picture.look()
         alt = f"Waveform and log-mel spectrogram of {clip}"
-        picture.show(_drawn(waveform, look, wide), key, alt, 900 if wide else 640)
+        picture.show(_drawn(waveform, look, wide), key, alt, 840 if wide else 560)
     with left if wide else right:
         known = [(name, row[name]) for name in corpus.factors if row[name]]
         if known:

@@ -16,7 +16,7 @@ from refine.drawing import Look
 from refine.spectrogram import FLOOR, envelope, log_mel
 
 LEFT, RIGHT = 66, 10  # margins, in units of the picture
-OUTLINE = 78  # height of the outline
+OUTLINE = 66  # height of the outline
 GAP = 8
 HERTZ = {250: "250 Hz", 1_000: "1 kHz", 4_000: "4 kHz"}
 SHADES = 81  # one a decibel
@@ -24,7 +24,7 @@ SHADES = 81  # one a decibel
 
 def drawn(waveform: Waveform, look: Look, wide: bool = False) -> Picture:
     """The picture of 16 kHz samples, shape (n,), n >= 1. wide: half as high as it is long."""
-    width, tall = (760, 190) if wide else (470, 200)
+    width, tall = (600, 150) if wide else (400, 170)
     seconds = len(waveform) / SAMPLE_RATE
     decibel, _, centres = log_mel(waveform)
     left, right, top = LEFT, width - RIGHT, OUTLINE + GAP
@@ -58,7 +58,7 @@ def heat(decibel: Float[np.ndarray, "mels frames"]) -> bytes:
 
 def outline(waveform: Waveform, look: Look) -> Picture:
     """Its outline alone."""
-    return Picture(470, OUTLINE, [_shape(waveform, 2, 468, look)], [])
+    return Picture(560, OUTLINE, [_shape(waveform, 2, 558, look)], [])
 
 
 def _shape(waveform: Waveform, left: float, right: float, look: Look) -> str:

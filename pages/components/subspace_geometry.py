@@ -72,13 +72,9 @@ def strip(one: Mapping[str, Any], role: str, most: float) -> str:
         f'<circle cx="{at(one["value"]):.1f}" cy="{middle}" r="6" fill="{fill}" '
         f'stroke="{colour}" stroke-width="3"/>'
     )
-    for x, anchor, end in ((10, "start", "0"), (width - 10, "end", f"{most:g}")):
-        parts.append(
-            f'<text x="{x}" y="{2 * middle - 2}" font-size="11" font-family="sans-serif" '
-            f'text-anchor="{anchor}" fill="{grey}">{end}</text>'
-        )
     svg = f'<svg viewBox="0 0 {width} {2 * middle}">{"".join(parts)}</svg>'
-    return theme.image(svg, "", f"width:100%;max-width:{width}px;display:block")
+    image = theme.image(svg, "", "width:100%;display:block")
+    return f'<span class="refine-ends"><i>0</i>{image}<i>{most:g}</i></span>'
 
 
 def draw(key: tuple[str, ...], after: Mapping[str, Any], found: Spaces) -> None:
