@@ -133,7 +133,7 @@ def metrics(found: dict[str, Any], labels: dict[str, str], shades: dict[str, str
     asked = st.query_params.get("group")
     group = st.segmented_control(
         "Of", groups, default=asked if asked in groups else groups[0], key="group", required=True,
-        format_func=lambda name: name.capitalize(), label_visibility="collapsed",
+        format_func=lambda name: escape(name.capitalize()), label_visibility="collapsed",
     )  # fmt: skip
     pickers.keep("group", group if group != groups[0] else None)
     group = str(group)

@@ -45,7 +45,7 @@ def choose() -> str | None:
             st.button("Open these", on_click=upload, args=(files,), disabled=not files)
     refused = st.session_state.pop("upload_refused", None)
     if refused:
-        st.error(refused, icon=":material/error:")
+        st.error(guard.plain(refused), icon=":material/error:")
     return source
 
 
@@ -90,7 +90,8 @@ def problems(corpus: Corpus) -> None:
     for problem in corpus.problems:
         if not problem.clip:
             st.warning(
-                problem.reason[:1].upper() + problem.reason[1:] + ".", icon=":material/info:"
+                escape(problem.reason[:1].upper() + problem.reason[1:]) + ".",
+                icon=":material/info:",
             )
     rows = [p for p in corpus.problems if p.clip]
     if not rows:
@@ -186,7 +187,9 @@ def filtered(corpus: Corpus) -> pd.DataFrame:
         with st.popover("Filter", icon=":material/filter_list:"):
             for name in ["split", *corpus.factors]:
                 values = list(corpus.counts(name).index)
-                kept = st.multiselect(name, values, key=f"keep_{corpus.fingerprint[:8]}_{name}")
+                kept = st.multiselect(
+                    escape(name), values, key=f"keep_{corpus.fingerprint[:8]}_{name}"
+                )
                 if kept:
                     table = table[table[name].isin(kept)]
     if words.strip() and len(table):

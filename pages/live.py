@@ -61,9 +61,10 @@ def offer_heads(before: str, after: str | None) -> None:
     missing = [name for name in (before, after) if name and not usable(name)]
     if not missing:
         return
+    named = player.escape(" and ".join(map(pickers.encoder_label, missing)))
     st.info(
-        f"{' and '.join(map(pickers.encoder_label, missing))} has not been taught to answer yet: "
-        "choose recordings and a factor, and its head is fitted in the background.",
+        f"{named} has not been taught to answer yet: choose recordings and a factor, and its head "
+        "is fitted in the background.",
         icon=":material/school:",
     )
     with st.container(horizontal=True, vertical_alignment="bottom"):

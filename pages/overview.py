@@ -6,7 +6,17 @@ from typing import Any
 
 import streamlit as st
 
-from pages.components import commands, glance, guard, history, pickers, picture, tables, theme
+from pages.components import (
+    commands,
+    glance,
+    guard,
+    history,
+    pickers,
+    picture,
+    player,
+    tables,
+    theme,
+)
 from refine.glance import shipped as shipped_glance
 from refine.runs import all_runs
 
@@ -73,7 +83,7 @@ def at_a_glance() -> tuple[Iterable[str], str, str | None] | None:
     known = {name: info for name, info in about.items() if not isinstance(info, str)}
     for info in about.values():
         if isinstance(info, str):
-            st.error(info, icon=":material/error:")
+            st.error(guard.plain(info), icon=":material/error:")
     if not known:
         st.markdown(":gray[No encoder is shipped with this copy. Give a folder or a hub name.]")
         return None
@@ -139,7 +149,7 @@ def recordings() -> None:
     chosen = st.pills(
         "Recordings at hand",
         sources,
-        format_func=lambda source: pickers.corpus_label(source).split(" · ")[0],
+        format_func=lambda source: player.escape(pickers.corpus_label(source).split(" · ")[0]),
         label_visibility="collapsed",
         wrap=True,
         key="overview_corpus",

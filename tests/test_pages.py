@@ -128,6 +128,8 @@ def test_markup_in_a_label_is_shown_as_text(tmp_path: Path) -> None:
     )
     app = opened("corpora", corpus=str(folder))
     assert "\\<script\\>" in words(app)
+    told = said(opened("corpora", corpus="/no/:red[x] **y** $z$ <b>"))
+    assert told.startswith(r"/no/:red\[x\] \*\*y\*\* \$z\$ \<b\>: no such folder")
 
 
 def unfolded(*page: str, **address: str) -> AppTest:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import streamlit as st
 
-from pages.components import measuring, pickers
+from pages.components import measuring, pickers, player
 from refine import class_changes, jobs, maps
 from refine.class_changes import Neighbourhoods
 
@@ -70,6 +70,7 @@ def factor_of(results: Results) -> str:
         names,
         default=asked if asked in names else default,
         key=key,
+        format_func=player.escape,
         required=True,
         wrap=True,
         persist_state="session",

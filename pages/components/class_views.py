@@ -366,7 +366,7 @@ def hear(look: Look, factor: str, corpus: Corpus, roles: list[str]) -> None:
     chosen = st.pills(
         "Hear two clips that lie next to each other",
         range(len(names)),
-        format_func=lambda place: " · ".join(names[place]),
+        format_func=lambda place: player.escape(" · ".join(names[place])),
         key=f"class_hear_{factor}",
         wrap=True,
     )

@@ -69,8 +69,8 @@ def take_along(
     if len(others) > 1:
         first = begin if begin in others else name
         name = st.pills(
-            "Of", others, default=first, format_func=lambda one: labels[one], key="take",
-            required=True, wrap=True,
+            "Of", others, default=first, key="take", required=True, wrap=True,
+            format_func=lambda one: escape(labels[one]),
         ) or name  # fmt: skip
     pickers.keep("take", name if name != others[0] else None)
     sign = stamp(name, against)
@@ -183,7 +183,7 @@ def learning(
     first = asked if asked in factors else factors[0]
     factor = st.pills(
         "Factor", factors, default=first, key=f"learn_{corpus.fingerprint[:8]}", required=True,
-        wrap=True,
+        wrap=True, format_func=escape,
     )  # fmt: skip
     pickers.keep("factor", factor if factor != factors[0] else None)
     factor = str(factor)

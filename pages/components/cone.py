@@ -9,6 +9,7 @@ import streamlit as st
 from plotly.subplots import make_subplots
 
 from pages.components import figures, guard, pickers, space, tables, theme
+from pages.components.player import escape
 from refine.corpus import Corpus
 from refine.embeddings import open_embeddings
 from refine.maps import speakers_of
@@ -50,7 +51,7 @@ def pairs(results: dict[str, dict[str, Any]], layer: str | None, corpus: Corpus)
         repeated,
         default=None if asked == space.NOTHING else begin,
         key=f"pairs_{corpus.fingerprint[:8]}",
-        format_func=lambda name: f"same {name}",
+        format_func=lambda name: f"same {escape(name)}",
         label_visibility="collapsed",
         wrap=True,
     )

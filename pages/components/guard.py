@@ -1,6 +1,7 @@
 """What a person sees when something is wrong: one sentence, never a traceback."""
 
 import logging
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
@@ -33,7 +34,12 @@ def sentences() -> Iterator[None]:
                 "This part of the page failed, which is a fault in refine and not in your data. "
                 "The details are in the terminal that runs the app; nothing computed was lost."
             )
-        st.error(text, icon=":material/error:")
+        st.error(plain(text), icon=":material/error:")
+
+
+def plain(text: str) -> str:
+    """A sentence that may name somebody's files and labels, shown as text and never as markup."""
+    return re.sub(r"[\\`*$<>\[\]~]|(?<!\w)_|_(?!\w)|:(?=\w+[:/])", r"\\\g<0>", text)
 
 
 def sentence(error: Exception) -> str | None:

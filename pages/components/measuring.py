@@ -6,6 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from pages.components import guard, pickers, states
+from pages.components.player import escape
 from refine import evaluation, jobs
 from refine.corpus import Corpus
 from refine.runs import Run
@@ -70,7 +71,7 @@ def watch(tasks: dict[str, Run], names: dict[str, str]) -> None:
     def look() -> None:
         states_now = {role: run.status() for role, run in tasks.items()}
         for role, status in states_now.items():
-            label = f"{role.capitalize()}: {pickers.encoder_label(names[role])}"
+            label = f"{role.capitalize()}: {escape(pickers.encoder_label(names[role]))}"
             if status.state == "queued":
                 st.progress(0.0, f"{label} · waits its turn")
             elif status.active:
@@ -81,7 +82,8 @@ def watch(tasks: dict[str, Run], names: dict[str, str]) -> None:
             elif status.state == "finished":
                 st.progress(1.0, f"{label} · done")
             else:
-                st.error(status.message or "It ended without a result.", icon=":material/error:")
+                told = status.message or "It ended without a result."
+                st.error(guard.plain(told), icon=":material/error:")
         if active and not any(status.active for status in states_now.values()):
             st.rerun()
 

@@ -3,7 +3,7 @@
 import numpy as np
 import streamlit as st
 
-from pages.components import picture, sound
+from pages.components import guard, picture, sound
 from pages.components.picture import Picture
 from refine.audio import SAMPLE_RATE, AudioError
 from refine.corpus import Corpus
@@ -26,7 +26,7 @@ def play(
         try:
             waveform = corpus.waveform(clip)
         except AudioError as error:
-            st.error(str(error), icon=":material/error:")
+            st.error(guard.plain(str(error)), icon=":material/error:")
             return
         st.audio(waveform, sample_rate=SAMPLE_RATE, autoplay=autoplay, alt=f"Recording {clip}")
     with right:

@@ -81,7 +81,7 @@ def header(run: Run, status: Status) -> None:
             see(run)
     refused = st.session_state.pop("act_refused", None)
     if refused:
-        st.error(refused, icon=":material/error:")
+        st.error(guard.plain(refused), icon=":material/error:")
 
 
 def see(run: Run) -> None:
@@ -128,9 +128,9 @@ def progress(run: Run, status: Status) -> None:
     if status.state == "queued":
         st.info("Waits for the run before it to end.", icon=":material/hourglass_empty:")
     elif status.state == "failed":
-        st.error(upper(status.message), icon=":material/error:")
+        st.error(guard.plain(upper(status.message)), icon=":material/error:")
     elif status.state == "crashed":
-        st.warning(upper(status.message), icon=":material/warning:")
+        st.warning(guard.plain(upper(status.message)), icon=":material/warning:")
 
 
 def upper(text: str) -> str:

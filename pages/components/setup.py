@@ -128,7 +128,7 @@ def launch(config: dict[str, Any], options: Any | None, base: Any, ready: bool) 
         )
     refused = st.session_state.pop("start_refused", None)
     if refused:
-        st.error(refused, icon=":material/error:")
+        st.error(guard.plain(refused), icon=":material/error:")
     if not usable:
         st.caption("Start is possible once everything on this page is in order.")
         return
@@ -174,7 +174,8 @@ def estimate(task: Run) -> None:
                 st.metric("Memory", f"{result['peak_mb'] / 1000:.1f} GB", width="content")
             st.caption(f"On {result['device']} in {result['precision']}.")
         else:
-            st.error(status.message or "It ended without a result.", icon=":material/error:")
+            told = status.message or "It ended without a result."
+            st.error(guard.plain(told), icon=":material/error:")
         if began and not status.active:
             st.rerun()
 

@@ -108,6 +108,7 @@ def _pair(joint: Joint, corpus: Corpus) -> None:
             factors,
             default=None if asked == NOTHING else begin,
             key=f"colour_{corpus.fingerprint[:8]}",
+            format_func=player.escape,
             wrap=True,
         )
         pickers.keep("colour", (factor or NOTHING) if factor != first else None)

@@ -9,6 +9,7 @@ import streamlit as st
 
 from pages.components import figures, guard, pickers, subspace_geometry, tables
 from pages.components import subspace_figures as charts
+from pages.components.player import escape
 from pages.components.subspace_geometry import listed, number_row
 from refine import interventions, subspace_look
 from refine import spaces as computed
@@ -113,7 +114,7 @@ def tells(results: Results, found: Spaces) -> None:
     left_out = results["after"].get("left_out_factors") or {}
     if left_out:
         told = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
-        st.caption(f"Left out: {told}.".replace("$", "\\$"))
+        st.caption(f"Left out: {escape(told)}.")
 
 
 def _rows(results: Results) -> list[tuple[str, dict[str, Any]]]:
@@ -254,6 +255,7 @@ def errors(results: Results, found: Spaces) -> str:
         factors,
         default=asked if asked in factors else factors[0],
         key=f"verify_{'-'.join(factors)[:40]}",
+        format_func=escape,
         required=True,
         label_visibility="collapsed",
         wrap=True,
@@ -265,19 +267,19 @@ def errors(results: Results, found: Spaces) -> str:
         st.markdown("##### Misses against false alarms")
         figures.show(charts.det(curves, 520), "det", f"DET curves for {factor}")
     with right:
-        st.markdown(f"##### Cosine of pairs: same {charts.hover_safe(str(factor))}, or another")
+        st.markdown(f"##### Cosine of pairs: same {escape(str(factor))}, or another")
         figures.show(
             charts.histograms(curves, str(factor), 520), "scores", f"Score histograms for {factor}"
         )
-    one = next(iter(curves.values()))
+    one, named = next(iter(curves.values())), escape(str(factor))
     numbers = dict(_eers(results, str(factor)))
     drawn = [
-        number_row(f"EER, {name}", one, "before" if name.startswith("before") else "after", 0.55)
-        for name, one in numbers.items()
+        number_row(f"EER, {name}", each, "before" if name.startswith("before") else "after", 0.55)
+        for name, each in numbers.items()
     ]
     listed("eers", f"EER of {factor} in every space", drawn)
     st.caption(
-        f"{one.n[0]:,} pairs of one {factor} (filled) and {one.n[1]:,} of two (grey, dotted). "
+        f"{one.n[0]:,} pairs of one {named} (filled) and {one.n[1]:,} of two (grey, dotted). "
         "Where speakers are compared the words differ, else the speakers do. A curve through the "
         "middle (50 %) is what a subspace should show for what it is *not* there for: absent for "
         "cosine, which is not the same as absent."
