@@ -137,9 +137,13 @@ def dci_numbers(
     random = None if control is None or not np.any(control > 0) else dci(np.maximum(control, 0.0))
     about_random = "" if random is None else " Control: the same vector cut into random blocks."
     numbers = {}
-    for name, about in (
-        ("disentanglement", "how far each block tells of one factor alone"),
-        ("completeness", "how far each factor is in one block alone"),
+    for name, about, alike in (
+        (
+            "disentanglement",
+            "how far each block tells of one factor alone",
+            "every factor by a block",
+        ),
+        ("completeness", "how far each factor is in one block alone", "a factor by every block"),
     ):
         slope = np.zeros_like(r)
         for cell in np.ndindex(*r.shape):
@@ -153,8 +157,8 @@ def dci_numbers(
             smooth,
             of,
             f"DCI {name} (Eastwood & Williams 2018) of whole blocks, {about}; importance is the "
-            "share of a factor's entropy that a probe reads off a block. Null: every block tells "
-            f"the same.{about_random}",
+            "share of a factor's entropy that a probe reads off a block. Null: as much is told of "
+            f"{alike}.{about_random}",
             (0.0, 1.0),
             resamples,
             seed,
