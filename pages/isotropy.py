@@ -15,6 +15,7 @@ from pages.components import (
     space,
     tables,
 )  # fmt: skip
+from refine import names
 from refine.corpus import Corpus
 
 Results = dict[str, dict[str, Any]]
@@ -123,7 +124,7 @@ def curves(results: Results) -> None:
         metrics,
         default=asked if asked in metrics else metrics[0],
         key="layer_metric",
-        format_func=lambda name: changes.NAMES.get(name, (name,))[0],
+        format_func=names.name,
         label_visibility="collapsed",
         required=True,
         wrap=True,
@@ -135,7 +136,7 @@ def curves(results: Results) -> None:
         for role, result in results.items()
     }
     figures.show(
-        figures.layers(curve, layers, changes.NAMES.get(metric, (metric,))[0]),
+        figures.layers(curve, layers, names.name(str(metric))),
         "layer_curve",
         f"{metric} of every layer",
     )

@@ -108,9 +108,16 @@ def test_pairs_and_classes_are_a_table_with_what_labels_that_mean_nothing_give(
 def test_the_numbers_are_those_of_the_evaluation(pair: dict[str, str]) -> None:
     app = opened(**pair, factor="content", view="numbers")
     said = words(app)
-    for name in ("Spread ratio", "NC1", "NC2, angles", "CDNV", "Davies–Bouldin", "Silhouette"):
+    for name in (
+        "Spread ratio",
+        "NC1",
+        "NC2, equal angles",
+        "CDNV",
+        "Davies–Bouldin",
+        "Silhouette",
+    ):
         assert name in said
-    for name in ("Alignment", "Uniformity", "1-shot", "Nearest neighbours", "Linear probe"):
+    for name in ("Alignment", "Uniformity", "1-shot", "kNN UAR", "Probe UAR"):
         assert name in said
     app.session_state["class_numbers"] = True  # unfold
     table = app.run().dataframe[0].value

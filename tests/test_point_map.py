@@ -1,12 +1,14 @@
 """What the linked maps are given to draw."""
 
 import base64
+import re
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from pages.components import point_map, theme
+from pages.components import live_panel, point_map, theme
 from pages.components.point_map import Marked, Panel
 
 TABLE = pd.DataFrame(
@@ -91,3 +93,12 @@ def test_a_clip_leads_to_its_neighbours_in_each_space() -> None:
 def test_other_points_are_another_map() -> None:
     assert told()["stamp"] == told(Marked(3, {}, None))["stamp"]
     assert told()["stamp"] != told(fit=True)["stamp"]
+
+
+@pytest.mark.parametrize("component", [point_map, live_panel])
+def test_a_component_has_every_function_once(component: Any) -> None:
+    """Its scripts are one module: a name that two of them declare would stop it."""
+    script, _ = component._assets()
+    declared = re.findall(r"^(?:function|class|const) (\w+)", script, flags=re.MULTILINE)
+    assert "h" in declared
+    assert len(set(declared)) == len(declared)

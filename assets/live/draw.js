@@ -1,15 +1,5 @@
 // Drawing: bars, strips, maps and traces. Canvases are as sharp as the screen.
 
-function h(tag, attributes = {}, ...children) {
-  const element = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (name.startsWith('on')) element[name] = value;
-    else if (value !== false && value != null) element.setAttribute(name, value);
-  }
-  element.append(...children.filter((child) => child != null));
-  return element;
-}
-
 // Text that stays the same is not written again: the browser would lay the page out anew.
 function write(element, text) { if (element.textContent !== text) element.textContent = text; }
 

@@ -13,16 +13,6 @@ const SHAPES = {
 
 const NS = 'http://www.w3.org/2000/svg';
 
-function h(tag, attributes = {}, ...children) {
-  const element = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (name.startsWith('on')) element[name] = value;
-    else if (value !== false && value != null) element.setAttribute(name, value);
-  }
-  element.append(...children.filter((child) => child != null));
-  return element;
-}
-
 // The symbol of a class, as it stands in the legend.
 function icon(symbol, colour) {
   const svg = document.createElementNS(NS, 'svg'), path = document.createElementNS(NS, 'path');

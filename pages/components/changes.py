@@ -5,36 +5,10 @@ from html import escape
 from typing import Any
 
 from pages.components import picture, theme
+from refine import names
+from refine.names import short
 
 WIDTH, HEIGHT = 420, 46  # of a strip, px
-NAMES = {
-    "isoscore": ("IsoScore", "share of the dimensions that are used equally"),
-    "partition": ("Partition isotropy", "no direction stands out"),
-    "mean_cosine": ("Mean cosine", "of two random clips"),
-    "effective_rank": ("Effective rank", "directions in use, after centring"),
-    "rankme": ("RankMe", "directions in use, as they are"),
-    "uniformity": ("Uniformity", "lower: spread over the sphere"),
-    "spread_ratio": ("Spread ratio", "width of a class over the gap between classes"),
-    "davies_bouldin": ("Davies–Bouldin", "overlap with the worst neighbour class"),
-    "silhouette": ("Silhouette", "1 = well apart, 0 = overlapping"),
-    "cdnv": ("CDNV", "variance of a class over its squared distance"),
-    "nc1": ("NC1", "variance within over variance between classes"),
-    "nc2_equinorm": ("NC2, lengths", "0 = all class means equally far out"),
-    "nc2_equiangle": ("NC2, angles", "0 = all class means equally far apart"),
-    "alignment": ("Alignment", "squared distance of two clips of one class"),
-    "explained": ("Variance explained", "share that the class means hold"),
-    "within_spread": ("Within-class spread", "in the vectors' own unit"),
-    "between_centroids": ("Between class means", "in the vectors' own unit"),
-    "probe_uar": ("Linear probe, UAR", "mean recall of a class"),
-    "probe_accuracy": ("Linear probe, accuracy", "share of clips read right"),
-    "probe_macro_f1": ("Linear probe, macro-F1", ""),
-    "probe_bits": ("Leakage", "bits a linear probe reads of it"),
-    "knn_uar": ("Nearest neighbours, UAR", "mean recall of a class"),
-    "knn_accuracy": ("Nearest neighbours, accuracy", "share of clips read right"),
-    "shot_1": ("1-shot accuracy", "from one drawn clip a class"),
-    "shot_5": ("5-shot accuracy", "from five drawn clips a class"),
-    "shot_10": ("10-shot accuracy", "from ten drawn clips a class"),
-}
 
 
 def rows(
@@ -88,7 +62,6 @@ def row(
 ) -> str:
     """Name, strip, values and the change of one metric."""
     first = next(iter(numbers.values()))
-    name, gist = NAMES.get(metric, (metric.replace("_", " "), ""))
     values = "".join(
         f'<td style="color:{theme.words(role)}"><b>{short(n["value"])}</b>'
         f'<small style="color:{theme.ink()}">{short(n["low"])} – {short(n["high"])}</small></td>'
@@ -109,7 +82,8 @@ def row(
         else f"{first['direction']} is better"
     )
     return (
-        f"<details><summary><table><tr><th>{escape(name)}<small>{escape(gist)}</small></th>"
+        f"<details><summary><table><tr><th>{escape(names.name(metric))}"
+        f"<small>{escape(names.gist(metric))}</small></th>"
         f"<td>{strip(numbers)}</td>{values}<td>{change(numbers, paired)}</td></tr></table>"
         "</summary>"
         f"<p>{' · '.join(notes)}</p></details>"
@@ -188,12 +162,3 @@ def change(
 
 def colour(role: str) -> str:
     return theme.before() if role == "before" else theme.after()
-
-
-def short(value: float) -> str:
-    """Three significant digits, with a real minus."""
-    if value and not 1e-3 <= abs(value) < 1000:
-        text = f"{value:,.0f}" if abs(value) >= 1 else f"{value:.5f}".rstrip("0")
-    else:
-        text = f"{value:#.3g}".rstrip(".")
-    return text.replace("-", "−")

@@ -9,7 +9,7 @@ import streamlit as st
 from pages.components import theme
 from refine import paths
 
-SCRIPTS = ("sound.js", "draw.js", "view.js")  # the last one holds the export
+SCRIPTS = ("../element.js", "sound.js", "draw.js", "view.js")  # the last one holds the export
 HINTS = {
     "arabic_commands": "the words are spoken in Arabic (zero is “sifr”, one “wahid”)",
     "emodb": "played by ten German actors",

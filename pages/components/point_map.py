@@ -19,7 +19,13 @@ from jaxtyping import Float, Int
 from pages.components import theme
 from refine import paths
 
-SCRIPTS = ("shapes.js", "panel.js", "save.js", "view.js")  # the last one holds the export
+SCRIPTS = (
+    "../element.js",
+    "shapes.js",
+    "panel.js",
+    "save.js",
+    "view.js",
+)  # the last one holds the export
 SYMBOLS = ("circle", "diamond", "square", "cross", "x", "triangle-up", "star", "triangle-down")
 RADIUS = (2.5, 5.5)  # px, of many and of few points
 
