@@ -75,15 +75,19 @@ class Options:
 
 def main(options: Options) -> None:
     """Train each kind and seed, measure all, write and print."""
-    started = time.monotonic()
+    started, fresh = time.monotonic(), True
     found: dict[str, Any] = {"isotropy": {"base": {}}, "changes": {}, "price": {}, "seeds": {}}
     for kind in options.positives:
         for seed in range(options.seeds):
-            _measure(found, kind, seed, _train(kind, seed, options), options)
+            run, new = _train(kind, seed, options)
+            fresh &= new
+            _measure(found, kind, seed, run, options)
     settings = dataclasses.asdict(_config(options.positives[0], 0, options))
     minutes = (time.monotonic() - started) / 60
     content = {"encoder": options.encoder, "train": options.train, "settings": settings}
-    content |= {"minutes": minutes, "processor_minutes": processor_minutes()} | found
+    if fresh:  # else they were partly spent before
+        content |= {"minutes": minutes, "processor_minutes": processor_minutes()}
+    content |= found
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     text = tables(content, options)
@@ -133,8 +137,8 @@ def _config(positives: str, seed: int, options: Options) -> rewire.Rewire:
     )
 
 
-def _train(positives: str, seed: int, options: Options) -> runs.Run:
-    """The finished run of these settings and this base, trained where there is none."""
+def _train(positives: str, seed: int, options: Options) -> tuple[runs.Run, bool]:
+    """The finished run of these settings and this base, and whether it was trained now."""
     config = _config(positives, seed, options)
     wanted = {
         "command": "train",
@@ -147,10 +151,10 @@ def _train(positives: str, seed: int, options: Options) -> runs.Run:
     }
     for run in runs.all_runs(options.work):
         if run.config == wanted and (run.path / "checkpoints" / "final").is_dir():
-            return run
+            return run, False
     run = runs.create(wanted, options.work)
     rewire.train(config, options.encoder, options.data / options.train, run)
-    return run
+    return run, True
 
 
 def _both(encoder: str, run: runs.Run, clips: Corpus) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -196,9 +200,12 @@ def tables(content: dict[str, Any], options: Options) -> str:
     seeds = max(len(row) for part in content["seeds"].values() for row in part["price"].values())
     told = (
         f"{seeds} seeds: 95 % intervals by speaker of the first, changes paired on the same clips, "
-        f"and the change of each. {content['minutes']:.0f} minutes, "
-        f"{content['processor_minutes']:.0f} of processor."
+        "and the change of each."
     )
+    if "minutes" in content:
+        told += (
+            f" {content['minutes']:.0f} minutes, {content['processor_minutes']:.0f} of processor."
+        )
     return f"{told}\n\n{_table(content, options)}\n\n{_prices(content, options)}\n"
 
 

@@ -53,5 +53,10 @@ def test_each_seed_is_measured_and_none_trained_twice(options, capsys):
     trained = sorted(options.work.glob("*/checkpoints/final/refine.json"))
     assert len(trained) == 2
     times = [path.stat().st_mtime_ns for path in trained]
+    assert "minutes" in found
     benchmark.main(options)
     assert [path.stat().st_mtime_ns for path in trained] == times
+    again = json.loads(options.out.read_text())
+    assert again["changes"] == found["changes"]
+    assert "minutes" not in again  # it was trained before
+    assert "processor" not in options.out.with_suffix(".md").read_text()
