@@ -84,7 +84,8 @@ def main(options: Options) -> None:
             _measure(found, kind, seed, run, options)
     settings = dataclasses.asdict(_config(options.positives[0], 0, options))
     minutes = (time.monotonic() - started) / 60
-    content = {"encoder": options.encoder, "train": options.train, "settings": settings}
+    content: dict[str, Any] = {"encoder": options.encoder, "train": options.train}
+    content["settings"] = settings
     if fresh:  # else they were partly spent before
         content |= {"minutes": minutes, "processor_minutes": processor_minutes()}
     content |= found
