@@ -135,7 +135,10 @@ def how_many(corpus: Corpus) -> None:
     drawn = bars.counts(levels, picture.look())
     picture.show(drawn, "counts", f"Clips of each {chosen}", bars.MOST)
     if len(levels) > bars.SHOWN:
-        st.caption(f"The {bars.SHOWN} most frequent of {len(levels):,} values.")
+        st.caption(
+            f"The {bars.SHOWN} most frequent of {len(levels):,} values. Half of them have "
+            f"at most {levels.median():g}, the rarest has {levels.min():,}."
+        )
 
 
 def clips(corpus: Corpus) -> str:

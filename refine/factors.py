@@ -23,6 +23,7 @@ from refine.metrics.intervals import Number
 
 FEWEST_CLIPS = 10  # of a factor, below which nothing is said of it
 MOST_CLIPS = 3_000  # on which a probe is fitted, and tested; more are drawn
+MOST_CLASSES = 500  # that a probe is fitted for: beyond, minutes a fit and a few clips a class
 NEIGHBOURS = 5
 SHOTS = (1, 5, 10)
 KNOWN = ("clip", "split", "duration_s", "text", "layer", "vector")  # columns that are no factors
@@ -76,7 +77,7 @@ def judge(
         pairs = space.attempt(factor, "verification", space.verify, factor, labels, slice(None))
         if pairs is not None:
             found["verification"][factor] = pairs
-        for name, columns in blocks.items():
+        for name, columns in blocks.items() if read is not None else ():  # no block can be read
             whole = len(blocks) == 1
             cell = space.cell(factor, labels, name, columns, read if whole else None, pairs)
             if cell:
@@ -165,6 +166,11 @@ class _Space:
     def read(self, factor: str, columns: slice | None = None) -> _Told:
         """The linear probe of a factor; without `columns` also neighbours and shots."""
         rows, split = self.split(factor)
+        n = self.table[factor].iloc[rows[split.fitted]].nunique()
+        if n > MOST_CLASSES:
+            raise ValueError(
+                f"{n:,} classes, more than the {MOST_CLASSES} that a probe is fitted for"
+            )
         x = self.x[rows] if columns is None else self.x[rows, columns]
         y = self.table[factor].to_numpy(dtype=object)[rows].astype(str)
         speakers = None if self.speakers is None else self.speakers[rows]

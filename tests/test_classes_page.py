@@ -47,6 +47,14 @@ def words(app: AppTest) -> str:
     return found + " ".join(str(element.proto) for element in app.get("html"))
 
 
+def test_drawn_classes_are_said(pair: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "drawn with a seed" not in words(opened(**pair, factor="content", view="pairs"))
+    monkeypatch.setattr("pages.components.class_views.MOST_CLASSES", 2)
+    told = words(opened(**pair, factor="content", view="pairs"))
+    assert "Spreads and pairs are of 2 of its 3 classes, drawn with a seed." in told
+    assert "Their mean over 3 classes" in told
+
+
 @pytest.mark.parametrize(
     ("view", "charts", "tables", "told"),
     [

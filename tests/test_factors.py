@@ -83,6 +83,28 @@ def test_reasons_for_what_is_left_out(judged):
     }
 
 
+def test_three_thousand_labels_are_spreads_and_pairs_without_a_probe():
+    """A linear probe of so many classes takes minutes, and its confusions 70 MB."""
+    rng, n = np.random.default_rng(0), 6_000
+    table = pd.DataFrame({
+        "clip": [f"{row}.wav" for row in range(n)],
+        "split": np.where((np.arange(n) + np.arange(n) // 3_000) % 50 < 10, "test", "train"),
+        "speaker": [f"s{(row + row // 3_000) % 50}" for row in range(n)],
+        "many": [f"label {row % 3_000}" for row in range(n)],
+        "few": [f"word {row % 3}" for row in range(n)],
+    })  # fmt: skip
+    blocks = {"a": slice(0, 4), "b": slice(4, 8)}
+    found = judge(rng.normal(size=(n, 8)), table, np.ones(n, bool), blocks)
+    assert list(found["probes"]) == ["speaker", "few"]
+    assert "spread_ratio" in found["classes"]["many"]
+    assert "probe_uar" not in found["classes"]["many"]
+    assert "eer" in found["verification"]["many"]
+    reason = found["left_out_factors"]["many"]
+    assert reason.startswith("probes: ")
+    assert reason.endswith("classes, more than the 500 that a probe is fitted for")
+    assert all(list(cells) == ["speaker", "few"] for cells in found["subspaces"].values())
+
+
 def test_each_block_tells_of_its_factor_alone(judged):
     cells = judged["subspaces"]
     for name, other in (("speaker", "content"), ("content", "speaker")):

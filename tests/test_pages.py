@@ -113,6 +113,16 @@ def test_corpora_shows_problems_with_their_reasons(tone_corpus: Path) -> None:
     assert set(table["what was done"]) == {"left out"}
 
 
+def test_corpora_says_how_many_of_many_labels_it_shows(tmp_path: Path) -> None:
+    rows = [(f"{row}.wav", f"label {row % 50}") for row in range(60)]
+    folder = speech.manifest(tmp_path / "many", ("path", "many"), *rows)
+    app = opened("corpora", corpus=str(folder))
+    assert (
+        "The 40 most frequent of 50 values. Half of them have at most 1, the rarest has 1"
+        in words(app)
+    )
+
+
 def test_corpora_with_one_clip_draws_and_warns(tmp_path: Path) -> None:
     app = opened("corpora", corpus=str(speech.clips(tmp_path / "one", "a/only.wav")))
     assert "one clip only" in said(app).lower()

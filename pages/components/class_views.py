@@ -12,6 +12,7 @@ from pages.components import class_figures as charts
 from pages.components.class_looks import Look
 from refine import class_changes, confusion
 from refine.corpus import Corpus
+from refine.metrics.classes import MOST_CLASSES
 
 READ = ("probe_uar", "knn_uar", "shot_1", "shot_5", "shot_10", "probe_accuracy", "probe_bits")
 APART = (
@@ -48,7 +49,16 @@ def verdict(results: Results, look: Look, factor: str) -> None:
             tile("of a clip's nearest are so after", "kept", {"after": {"kept": one}}, None, True)
         )
     st.html(f'<div class="refine-tiles">{"".join(tiles)}</div>')
-    st.caption(measured_on(results, look))
+    st.caption(measured_on(results, look) + drawn_of(look, factor))
+
+
+def drawn_of(look: Look, factor: str) -> str:
+    """How many classes stand for all of them, where there are too many."""
+    counts = look.map.table[factor].replace("", pd.NA).value_counts()
+    n = int((counts > 1).sum())
+    if n <= MOST_CLASSES:
+        return ""
+    return f" Spreads and pairs are of {MOST_CLASSES} of its {n:,} classes, drawn with a seed."
 
 
 def measured_on(results: Results, look: Look) -> str:
@@ -338,7 +348,8 @@ def pairs(results: Results, look: Look, factor: str, corpus: Corpus) -> None:
         more = look.paired["of"] - len(each)
         mean = {"overlap": "Davies–Bouldin index", "width": "spread ratio"}[str(metric)]
         st.caption(
-            f"Their mean over all {look.paired['of']:,} classes is the {mean}."
+            f"Their mean over {'all ' if not drawn_of(look, factor) else ''}"
+            f"{look.paired['of']:,} classes is the {mean}."
             + (f" {more:,} classes with less overlap are not shown." if more > 0 else "")
         )
         table = tables.of_numbers(_pair_rows(look, roles))
