@@ -16,6 +16,9 @@ from refine import paths
 sys.path += [str(paths.ROOT / "tools"), str(paths.ROOT / "benchmarks")]
 
 import measured_tables
+import rewire_curves
+import rewire_downstream
+import rewire_tables
 import two_step_tables
 
 README = (paths.ROOT / "README.md").read_text(encoding="utf-8")
@@ -84,6 +87,15 @@ def test_the_tables_of_two_step_are_those_of_its_numbers():
     told = re.search(r"spread; (.+)\.\n", written)
     assert told
     assert written == two_step_tables.tables(content["numbers"], "mini", seeds, told[1])
+
+
+def test_the_tables_and_curves_of_the_downstream_study_are_those_of_its_cells():
+    content = json.loads((MEASURED / "rewire_downstream.json").read_text(encoding="utf-8"))
+    options = rewire_downstream.Options()
+    written = (MEASURED / "rewire_downstream.md").read_text(encoding="utf-8")
+    assert written == rewire_tables.table(content, options) + "\n"
+    drawn = (MEASURED / "rewire_downstream.svg").read_text(encoding="utf-8")
+    assert drawn == rewire_curves.picture(content["cells"]) + "\n"
 
 
 def test_each_subcommand_is_in_the_readme():
