@@ -180,7 +180,9 @@ def test_a_lesson_is_a_file_with_its_paper(server: Server, page: Any, tmp_path: 
 def test_the_first_pages_numbers_are_a_table(server: Server, page: Any) -> None:
     there(page, server, "", ".refine-glance")
     rows = page.locator(".st-key-glance_numbers [data-testid=stDataFrame]")
+    assert rows.count() == 0  # folded, and not drawn
     click(page.locator(".st-key-glance_numbers summary"), rows)
+    assert rows.count() == 1
 
 
 # of each picture with words: how high its smallest are on the page, and whether it has to scroll
