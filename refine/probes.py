@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from refine.metrics import accuracy
+from refine.metrics.directions import random_projection
 from refine.metrics.influence import Smooth, number, table, units
 from refine.metrics.intervals import RESAMPLES, Groups, Number
 from refine.softmax import LinearProbe, fit, temperature
@@ -106,23 +107,6 @@ def probe(
         y, split, model.classes, probabilities, speakers, what=what, blind=blind,
         strength=picked.strength, model=model, seed=seed, resamples=resamples,
     )  # fmt: skip
-
-
-def random_projection(x: Vectors, width: int, seed: int = 0) -> Float[np.ndarray, "n width"]:
-    """The vectors on so many random directions: what a subspace of that width holds unchosen.
-
-        x R,    R (d, width) orthonormal, uniform over all such (QR of a Gaussian; Mezzadri 2007)
-
-    The control of a subspace: where its probe reads no more of a factor than one of a random
-    projection of the whole vector does, the choice of its directions added nothing.
-    Raises: `ProbeError` for a width below 1 or above d.
-    """
-    x = np.asarray(x, dtype=np.float64)
-    d = x.shape[1]
-    if not 1 <= width <= d:
-        raise ProbeError(f"width: got {width}; expected 1 to {d}, the width of the vectors")
-    q, r = np.linalg.qr(np.random.default_rng(seed).standard_normal((d, width)))
-    return x @ (q * np.sign(np.diag(r)))  # (n, width)
 
 
 class Pick(NamedTuple):

@@ -509,5 +509,5 @@ def test_no_direction_is_preferred():
 
 @pytest.mark.parametrize("width", [0, 13])
 def test_a_projection_is_no_wider_than_its_vectors(width):
-    with pytest.raises(probes.ProbeError, match=f"width: got {width}; expected 1 to 12"):
+    with pytest.raises(ValueError, match=f"width: got {width}; expected 1 to 12"):
         probes.random_projection(np.zeros((3, 12)), width)

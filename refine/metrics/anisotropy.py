@@ -19,6 +19,7 @@ from scipy.sparse import csc_array
 
 from refine.metrics import expansions
 from refine.metrics.decomposition import Space, decompose
+from refine.metrics.directions import random_projection
 from refine.metrics.influence import Smooth, Units, number, units
 from refine.metrics.intervals import RESAMPLES, Groups, Number
 
@@ -288,9 +289,8 @@ def _each(
 
 def _turned(x: Matrix, seed: int) -> Matrix:
     """Some clips on other axes, drawn at random."""
-    rng = np.random.default_rng(seed)
-    rows = rng.permutation(len(x))[:TURNED_CLIPS]
-    return x[rows] @ np.linalg.qr(rng.standard_normal((x.shape[1], x.shape[1])))[0]
+    rows = np.random.default_rng(seed).permutation(len(x))[:TURNED_CLIPS]
+    return random_projection(x[rows], x.shape[1], seed)
 
 
 def _drawn(n: int) -> str:
